@@ -1,0 +1,215 @@
+"""The command line: each command parses, calls one function, prints."""
+
+import errno
+import logging
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from segpipe import __version__
+from segpipe.core.errors import Exit, SegpipeError
+
+app = typer.Typer(
+    help="From a folder of scans and labels to a scored, reported segmentation model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="Look at settings.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+INTERRUPTED = 130
+Settings = Annotated[list[str] | None, typer.Argument(help="Settings laid over the config: train.fit.steps=500 …")]
+ConfigName = Annotated[str, typer.Argument(help="A YAML file, or the name of a config that ships.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; short for ingest.source.root=…")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder of all results; short for run.store=…")]
+Pipeline = Annotated[str, typer.Option("--pipeline", help="A YAML file, or the name of a pipeline that ships.")]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line to the error stream and leave."""
+    typer.echo(f"segpipe: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def explained(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn errors that a user can mend into one line and an exit code; anything else is a bug and shows itself."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        logging.basicConfig(level=logging.WARNING, format="segpipe: %(message)s")
+        try:
+            return command(*arguments, **options)
+        except SegpipeError as error:
+            fail(str(error), error.code)
+        except KeyboardInterrupt:
+            fail("stopped. Run the same command again to go on from here.", INTERRUPTED)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+                fail(
+                    f"{error.filename or 'the disk'}: {error.strerror}. What was finished is kept.",
+                    Exit.ENVIRONMENT,
+                )
+            raise
+
+    return wrapped
+
+
+@app.callback(invoke_without_command=True)
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Print the version where it is asked for."""
+    if version:
+        typer.echo(f"segpipe {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@explained
+def run(
+    config: ConfigName = "default",
+    settings: Settings = None,
+    data: Data = None,
+    out: Out = None,
+    pipeline: Pipeline = "full",
+    only: Annotated[str | None, typer.Option("--only", help="Run this stage alone; the others must be there.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a single case is set aside.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Make what is not made yet: ingest, preprocess, train, infer, evaluate, report."""
+    from segpipe.pipeline import load_pipeline, run_pipeline  # noqa: PLC0415 - keeps --help instant
+    from segpipe.terminal import Terminal  # noqa: PLC0415
+
+    extra = ["run.strict=true"] if strict else []
+    name, loaded = read_config(config, settings, data, out, extra)
+    terminal = Terminal()
+    made = run_pipeline(load_pipeline(pipeline), loaded, terminal, name=name, only=only)
+    raise typer.Exit(terminal.closing(loaded.run.store, made))
+
+
+@app.command()
+@explained
+def plan(
+    config: ConfigName = "default",
+    settings: Settings = None,
+    data: Data = None,
+    out: Out = None,
+    pipeline: Pipeline = "full",
+) -> None:
+    """Name every step of a run: found, or to make. Nothing is run."""
+    from segpipe.core.store import Store  # noqa: PLC0415
+    from segpipe.pipeline import load_pipeline, plan_steps  # noqa: PLC0415
+
+    _, loaded = read_config(config, settings, data, out)
+    for step in plan_steps(load_pipeline(pipeline), loaded, Store(loaded.run.store)):
+        typer.echo(f"{step.stage.name:<12} {step.fingerprint}  {'found' if step.found else 'to make'}")
+
+
+@app.command()
+@explained
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as OUT/latest/model.")],
+    scans: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the label maps.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave label maps that are there.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Segment new scans with a trained model; nothing but its folder is needed."""
+    from segpipe.predict.batch import predict_files  # noqa: PLC0415
+    from segpipe.terminal import Terminal  # noqa: PLC0415
+
+    terminal = Terminal()
+    done, refused = predict_files(model, scans, out, terminal.progress, device=device, skip_existing=skip_existing)
+    for refusal in refused:
+        typer.echo(f"set aside: {refusal}", err=True)
+    typer.echo(f"{len(done)} segmented, {len(refused)} set aside: {out}")
+    raise typer.Exit(Exit.FINE if not refused else Exit.QUARANTINED if done else Exit.UNUSABLE)
+
+
+@app.command()
+@explained
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other cases.")] = 0,
+) -> None:
+    """Make a small labelled 3D cohort in MSD layout, the same for the same seed."""
+    from segpipe.dataset.phantom import PhantomConfig, write_cohort  # noqa: PLC0415
+
+    write_cohort(out, PhantomConfig(cases=cases, seed=seed))
+    typer.echo(f"{cases} phantoms: {out}")
+
+
+@app.command()
+@explained
+def init(
+    data: Annotated[Path, typer.Argument(help="Folder of the data set, or a CSV file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The config to write.")] = Path("segpipe.yaml"),
+) -> None:
+    """Look at a data set and write a commented config for it."""
+    from segpipe.starter import write_starter  # noqa: PLC0415
+
+    for line in write_starter(data, out):
+        typer.echo(line)
+
+
+@config_app.command("show")
+@explained
+def show(config: ConfigName = "default", settings: Settings = None, data: Data = None, out: Out = None) -> None:
+    """Print the whole configuration, defaults filled in."""
+    import yaml  # noqa: PLC0415
+
+    _, loaded = read_config(config, settings, data, out)
+    typer.echo(yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False))
+
+
+@config_app.command("explain")
+@explained
+def explain_key(
+    key: Annotated[str, typer.Argument(help="A dotted key, such as train.optim.learning_rate.")],
+) -> None:
+    """Print meaning, type, default and home of a setting."""
+    from segpipe.config import explain  # noqa: PLC0415
+
+    for line in explain(key):
+        typer.echo(line)
+
+
+@config_app.command("docs")
+@explained
+def docs() -> None:
+    """Print every setting as Markdown: the text of docs/config.md."""
+    from segpipe.config import describe  # noqa: PLC0415
+
+    typer.echo(describe())
+
+
+def read_config(
+    config: str,
+    settings: list[str] | None,
+    data: Path | None,
+    out: Path | None,
+    extra: list[str] | None = None,
+) -> tuple[str, Any]:
+    """Return the name of a run and its configuration, the short options laid over it."""
+    from segpipe.config import load_config  # noqa: PLC0415
+    from segpipe.shipped import shipped  # noqa: PLC0415
+
+    overrides = [f"ingest.source.root={data}"] if data else []
+    overrides += [f"run.store={out}"] if out else []
+    path = Path(config)
+    if path.suffix not in (".yaml", ".yml"):
+        if "=" in config:  # the config was left out, and a setting stands in its place
+            overrides, path = [*overrides, config], shipped("configs", "default")
+        else:
+            path = shipped("configs", config)
+    return path.stem, load_config(path, [*overrides, *(settings or []), *(extra or [])])
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="segpipe")

@@ -1,0 +1,55 @@
+"""Base of every settings class: frozen, strict, and documented by the text under each field."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+
+class PlaceMark:
+    """Marks a setting that says where something lies, not what it is."""
+
+
+Place = Annotated[Path, PlaceMark()]
+"""A path in the settings. It never enters a fingerprint: moving data costs nothing."""
+
+
+class Section(BaseModel):
+    """One named part of the configuration: an immutable value that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the settings that decide a result, as JSON values: all but the places."""
+        whole = self.model_dump(mode="json")
+        return {
+            name: _deciding(getattr(self, name), whole[name])
+            for name, field in type(self).model_fields.items()
+            if not is_place(field)
+        }
+
+
+def is_place(field: FieldInfo) -> bool:
+    """Tell whether a field holds a ``Place`` (also an optional one)."""
+    marked = any(isinstance(mark, PlaceMark) for mark in field.metadata)
+    return marked or any(
+        isinstance(mark, PlaceMark) for option in get_args(field.annotation) for mark in get_args(option)
+    )
+
+
+def _deciding(value: Any, dumped: Any) -> Any:
+    if isinstance(value, Section):
+        return value.deciding()
+    if isinstance(value, tuple | list):
+        return [_deciding(item, raw) for item, raw in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        return {str(key): _deciding(item, dumped[str(key)]) for key, item in value.items()}
+    return dumped
+
+
+def members(menu: Any) -> Iterator[type[Section]]:
+    """Yield the sections of a menu, ``Annotated[A | B, Field(discriminator="kind")]``."""
+    options = get_args(get_args(menu)[0]) or (get_args(menu)[0],)
+    yield from options

@@ -1,0 +1,105 @@
+"""Finished artifacts on disk: find one, or make one whole."""
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from segpipe import __version__
+from segpipe.core.atomic import locked, write_json
+from segpipe.core.fingerprint import fingerprint
+from segpipe.core.section import Section
+from segpipe.core.stage import Artifact, Inputs, Stage, Workspace
+
+S = TypeVar("S", bound=Section)
+
+RECEIPT = "artifact.json"
+HISTORY = "history.jsonl"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of artifacts, ``<root>/<stage>/<fingerprint>/``; one that exists is finished."""
+
+    root: Path
+
+    def name(self, stage: Stage[Any], settings: Section, inputs: Mapping[str, str]) -> str:
+        """Return the fingerprint of what ``stage`` would make; ``inputs`` are fingerprints by stage name."""
+        return fingerprint(
+            {
+                "stage": stage.name,
+                "version": stage.version,
+                "settings": settings.deciding(),
+                "inputs": dict(inputs),
+                "identity": stage.identity(settings),
+            }
+        )
+
+    def find(self, stage: str, name: str) -> Artifact | None:
+        """Return the finished artifact, or None; a folder without a readable receipt is not finished."""
+        path = self.root / stage / name
+        try:
+            receipt = json.loads((path / RECEIPT).read_text())
+        except (OSError, ValueError):
+            return None
+        return Artifact(stage, name, path, receipt.get("summary", {}))
+
+    def all(self, stage: str) -> Iterator[Artifact]:
+        """Yield the finished artifacts of a stage, newest first."""
+        folders = [path.parent for path in (self.root / stage).glob(f"*/{RECEIPT}")]
+        for folder in sorted(folders, key=lambda path: (path / RECEIPT).stat().st_mtime_ns, reverse=True):
+            if not folder.name.endswith(".partial") and (found := self.find(stage, folder.name)):
+                yield found
+
+    def make(self, stage: Stage[S], settings: S, inputs: Inputs, tools: Callable[[Path], Workspace]) -> Artifact:
+        """Return the artifact of ``stage``: found if it was made before, else made now.
+
+        What is being made lies at ``<fingerprint>.partial`` and stays there when the
+        stage fails, so that the next attempt finds the cases that are done.
+
+        Raises:
+            LockedError: Another process is making the same artifact.
+        """
+        above = {key: artifact.fingerprint for key, artifact in inputs.artifacts.items()}
+        name = self.name(stage, settings, above)
+        if found := self.find(stage.name, name):
+            return found
+        final = self.root / stage.name / name
+        partial = final.with_name(f"{name}.partial")
+        with locked(final.with_name(f"{name}.lock")):
+            if found := self.find(stage.name, name):  # made by somebody else while we waited at the door
+                return found
+            # a folder under the final name without a receipt was damaged from outside
+            shutil.rmtree(final, ignore_errors=True)
+            partial.mkdir(parents=True, exist_ok=True)
+            began = datetime.now(UTC)
+            work = replace(tools(partial), earlier=tuple(artifact.path for artifact in self.all(stage.name)))
+            summary = stage.run(settings, inputs, work)
+            receipt = {
+                "stage": stage.name,
+                "fingerprint": name,
+                "version": stage.version,
+                "settings": settings.model_dump(mode="json"),
+                "inputs": above,
+                "summary": dict(summary),
+                "made": {
+                    "began": began.isoformat(timespec="seconds"),
+                    "seconds": round((datetime.now(UTC) - began).total_seconds(), 1),
+                    "segpipe": __version__,
+                    "python": platform.python_version(),
+                },
+            }
+            write_json(partial / RECEIPT, receipt)
+            partial.replace(final)
+        final.with_name(f"{name}.lock").unlink(missing_ok=True)
+        return Artifact(stage.name, name, final, dict(summary))
+
+
+def read_receipt(folder: Path) -> dict[str, Any]:
+    """Return the receipt of an artifact's folder."""
+    receipt: dict[str, Any] = json.loads((folder / RECEIPT).read_text())
+    return receipt

@@ -1,0 +1,159 @@
+"""What is checked of each case before anything expensive: every fault gets one clear line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+
+from segpipe.core.errors import DataError, SegpipeError
+from segpipe.core.fingerprint import file_sha256
+from segpipe.core.section import Section
+from segpipe.dataset.manifest import Case, DatasetHeader, FileRef, RawCase, Refusal
+from segpipe.imaging.files import read_volume
+from segpipe.imaging.geometry import Geometry
+from segpipe.imaging.labels import LabelSet
+from segpipe.imaging.volume import Volume
+
+PLAUSIBLE_MM = (0.005, 50.0)
+SHOWN = 5
+
+
+class CheckConfig(Section):
+    """What still counts as the same grid, and what may be missing."""
+
+    tolerance_mm: PositiveFloat = 0.05
+    """Largest distance between the same voxel of image and label."""
+    tolerance_degrees: PositiveFloat = 0.1
+    """Largest angle between their axes."""
+    allow_empty_labels: bool = False
+    """Whether a label map without any structure is a case (a healthy control) and not a fault."""
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """One case to check, and what it is checked against."""
+
+    raw: RawCase
+    root: Path
+    header: DatasetHeader
+    config: CheckConfig
+
+
+def check_case(job: CheckJob) -> Case | Refusal:
+    """Return the checked case, or the reason why it is set aside. Never raises for bad data."""
+    try:
+        return _checked(job)
+    except SegpipeError as error:
+        return Refusal(job.raw.id, str(error))
+    except (MemoryError, OSError) as error:
+        name = job.raw.images[0].name
+        return Refusal(job.raw.id, f"{name}: cannot be read ({error or type(error).__name__}). Fetch it again.")
+
+
+def _checked(job: CheckJob) -> Case:
+    raw = job.raw
+    if raw.label is None and not raw.unlabelled:
+        raise DataError(f"{raw.images[0].name}: has no label file. Add one with the same name, or take the case out.")
+    grid = _check_images(raw, len(job.header.channels), job.config)
+    if raw.label is not None:
+        _check_label(raw.label, raw.images[0], grid, job)
+    return Case(
+        id=raw.id,
+        subject=raw.subject,
+        part="unlabelled" if raw.label is None else "develop",
+        images=tuple(_reference(path, job.root) for path in raw.images),
+        label=_reference(raw.label, job.root) if raw.label else None,
+        shape=grid.shape,
+        affine=tuple(tuple(row) for row in grid.affine.tolist()),
+        covariates=dict(raw.covariates),
+    )
+
+
+def _reference(path: Path, root: Path) -> FileRef:
+    return FileRef(path=path.relative_to(root).as_posix(), sha256=file_sha256(path))
+
+
+def _check_images(raw: RawCase, channels: int, config: CheckConfig) -> Geometry:
+    volumes = [read_volume(path) for path in raw.images]
+    found = sum(len(volume.array) for volume in volumes)
+    if found != channels:
+        raise DataError(
+            f"{raw.images[0].name}: {found} channel(s), but the data set declares {channels}. "
+            "Add the missing files, or correct the list of channels."
+        )
+    for path, volume in zip(raw.images, volumes, strict=True):
+        _check_values(path, volume)
+        _check_grid(path, volume.geometry, raw.images[0], volumes[0].geometry, config)
+    return volumes[0].geometry
+
+
+def _check_values(path: Path, volume: Volume) -> None:
+    array = volume.array
+    spacing = volume.geometry.spacing
+    if min(spacing) < PLAUSIBLE_MM[0] or max(spacing) > PLAUSIBLE_MM[1]:
+        raise DataError(f"{path.name}: implausible spacing {spacing} mm. Correct the header.")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise DataError(
+            f"{path.name}: {bad} voxel(s) are not numbers (NaN or infinite). Replace them, or export the image again."
+        )
+    if (array == array.flat[0]).all():
+        raise DataError(f"{path.name}: every voxel is {array.flat[0]:g}; there is nothing to see. Export it again.")
+
+
+def _check_grid(path: Path, grid: Geometry, against: Path, wanted: Geometry, config: CheckConfig) -> None:
+    """Compare two grids in millimetres and degrees; a header's rounding is no difference."""
+    problem: str | None = None
+    if grid.shape != wanted.shape:
+        problem = f"shape {grid.shape} differs from {wanted.shape}"
+    elif (angle := grid.angle_to(wanted)) > config.tolerance_degrees:
+        problem = f"axes are turned by {angle:.2f} degrees against those"
+    elif (gap := grid.gap_mm(wanted)) > config.tolerance_mm:
+        problem = f"voxels lie up to {gap:.2f} mm away from those"
+    if problem:
+        raise DataError(
+            f"{path.name}: {problem} of {against.name}. Resample it onto that image, or set "
+            "ingest.check.tolerance_mm / tolerance_degrees."
+        )
+
+
+def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> None:
+    label = read_volume(path)
+    if len(label.array) != 1:
+        raise DataError(f"{path.name}: a label map has one channel, this has {len(label.array)}. Merge them first.")
+    _check_grid(path, label.geometry, image, grid, job.config)
+    values, counts = np.unique(label.array, return_counts=True)
+    if (kind := _unusable(values)) is not None:
+        shown = ", ".join(f"{value:g}" for value in values[:SHOWN])
+        raise DataError(f"{path.name}: {kind} label values ({shown}, …). Save the label map as integers, unsmoothed.")
+    unknown = [
+        f"{int(value)} ({count} voxels)"
+        for value, count in zip(values, counts, strict=True)
+        if int(value) not in job.header.labels.known
+    ]
+    if unknown:
+        raise DataError(
+            f"{path.name}: label value {', '.join(unknown[:SHOWN])} is not declared "
+            f"({_declared(job.header.labels)}). Declare it, or correct the label map."
+        )
+    if not set(values.astype(int)) & set(job.header.labels.values) and not job.config.allow_empty_labels:
+        raise DataError(
+            f"{path.name}: the label map is empty. Annotate it, take the case out, or set "
+            "ingest.check.allow_empty_labels=true if nothing is to be seen."
+        )
+
+
+def _unusable(values: NDArray[np.generic]) -> Literal["non-finite", "fractional", "negative"] | None:
+    floats = values.astype(np.float64)
+    if not np.isfinite(floats).all():
+        return "non-finite"
+    if (floats != np.round(floats)).any():
+        return "fractional"
+    return "negative" if (floats < 0).any() else None
+
+
+def _declared(labels: LabelSet) -> str:
+    return ", ".join(f"{'/'.join(map(str, s.values))} {s.name}" for s in labels.structures)

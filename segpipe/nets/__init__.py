@@ -1,0 +1,1 @@
+"""The networks: one encoder, one decoder, and the U-Net that joins them."""

@@ -1,0 +1,94 @@
+"""Weights in files that explain themselves and run no code: safetensors beside JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from segpipe.core.atomic import replacing, write_json
+from segpipe.core.errors import ArtifactError
+from segpipe.core.fingerprint import file_sha256
+from segpipe.nets.unet import UNet, UNetSpec
+
+WEIGHTS = "weights.safetensors"
+MODEL = "model.json"
+FORMAT = 1
+META = "segpipe"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A trained network and what was said about it when it was saved."""
+
+    network: UNet
+    notes: Mapping[str, Any]
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write named tensors and a JSON value to one file, whole or not at all."""
+    # detached copies: two names of one memory are refused by the format
+    flat = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(flat, temporary, metadata={META: json.dumps(meta, allow_nan=False)})
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the JSON value of a file.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            meta = json.loads((stream.metadata() or {}).get(META, "{}"))
+            return {name: stream.get_tensor(name) for name in stream.keys()}, meta  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{path}: no readable weights ({error}). Export the model again.") from error
+
+
+def save_model(folder: Path, network: UNet, notes: Mapping[str, Any]) -> None:
+    """Write a model folder: ``weights.safetensors`` and ``model.json``, which comes last and holds their hash."""
+    save_tensors(folder / WEIGHTS, network.state_dict(), {})
+    write_json(
+        folder / MODEL,
+        {
+            "format": FORMAT,
+            "network": network.spec.model_dump(mode="json"),
+            "weights_sha256": file_sha256(folder / WEIGHTS),
+            **notes,
+        },
+    )
+
+
+def load_model(folder: Path) -> ModelFile:
+    """Return the model of a folder that ``save_model`` wrote.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, or from a later version.
+    """
+    try:
+        described = json.loads((folder / MODEL).read_text())
+        spec = UNetSpec.model_validate(described["network"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder}: not a model folder ({MODEL} is missing or damaged). Give the folder that training "
+            "wrote: OUT/latest/model."
+        ) from error
+    if described.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{folder}: model format {described.get('format')}; this segpipe reads {FORMAT}. Update it."
+        )
+    weights = folder / WEIGHTS
+    if not weights.is_file() or file_sha256(weights) != described["weights_sha256"]:
+        raise ArtifactError(f"{weights}: the weights are missing or not those of {MODEL}. Copy the whole folder again.")
+    tensors, _ = load_tensors(weights)
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        network = spec.build()
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return ModelFile(network.eval(), described)

@@ -1,0 +1,41 @@
+"""Which number format and memory layout a network computes in on a device."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from segpipe.nets.layers import CHANNELS_LAST
+
+Precision = Literal["auto", "fp32", "bf16"]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def best_device(wanted: str = "auto") -> str:
+    """Return the device to compute on: what is wanted, or the GPU where there is one."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def uses_bf16(precision: Precision, device: str) -> bool:
+    """Tell whether to compute in bfloat16; ``auto``: where the hardware multiplies it natively."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextlib.contextmanager
+def computing(precision: Precision, device: str) -> Iterator[None]:
+    """Compute in bfloat16 inside, where ``precision`` says so; weights stay float32."""
+    with torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16, enabled=uses_bf16(precision, device)):
+        yield
+
+
+def laid_out(network: Network, rank: int, device: str) -> Network:
+    """Return the network on the device, in the channels-last layout: 3 to 5 times the bf16 rate on CPUs with AMX."""
+    return network.to(device=device).to(memory_format=CHANNELS_LAST[rank])  # type: ignore[call-overload,no-any-return]

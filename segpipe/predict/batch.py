@@ -1,0 +1,66 @@
+"""Files in, label maps out: a model over folders of scans, one bad scan never stopping the others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segpipe.core.errors import DataError, SegpipeError
+from segpipe.core.stage import Progress
+from segpipe.dataset.manifest import CaseFiles, Refusal
+from segpipe.dataset.plan import load_image
+from segpipe.dataset.sources.found import by_channel, images_in, safe_id
+from segpipe.imaging.files import suffix_of, write_volume
+from segpipe.predict.segmenter import Segmenter
+
+
+def predict_files(
+    model: Path,
+    scans: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    *,
+    device: str = "auto",
+    skip_existing: bool = False,
+) -> tuple[list[Path], list[Refusal]]:
+    """Write ``<id>.nii.gz`` for each scan, on the grid of its file; return what was written and what was not.
+
+    Raises:
+        DataError: There are no scans.
+        ArtifactError: The model folder is not whole.
+    """
+    segmenter = Segmenter.load(model, device)
+    cases = _cases(scans, len(segmenter.plan.channels))
+    done: list[Path] = []
+    refused: list[Refusal] = []
+    with progress("segmenting", len(cases)) as advance:
+        for case in cases:
+            target = out / f"{case.id}.nii.gz"
+            try:
+                if not (skip_existing and target.is_file()):
+                    write_volume(target, segmenter(load_image(case)), header_of=case.images[0])
+                done.append(target)
+            except DataError as error:
+                named = str(error) if case.images[0].name in str(error) else f"{case.images[0].name}: {error}"
+                refused.append(Refusal(case.id, named))
+            except SegpipeError as error:
+                if error.code != DataError.code:
+                    raise
+                refused.append(Refusal(case.id, str(error)))
+            advance(1)
+    return done, refused
+
+
+def _cases(scans: Sequence[Path], channels: int) -> list[CaseFiles]:
+    files: list[Path] = []
+    for path in scans:
+        if path.is_dir():
+            files += images_in(path)
+        elif path.is_file() and suffix_of(path):
+            files.append(path)
+        else:
+            raise DataError(f"{path}: no image and no folder of images. Give NIfTI, NRRD or MHA files.")
+    if not files:
+        raise DataError(f"{', '.join(map(str, scans))}: holds no images. Give NIfTI, NRRD or MHA files.")
+    groups = by_channel(files, channels)
+    if doubled := [stem for stem, found in groups.items() if len(found) > 1]:
+        raise DataError(f"two scans are named '{doubled[0]}'. Give each its own name, or segment them apart.")
+    return [CaseFiles(safe_id(stem), found[0], None) for stem, found in groups.items()]

@@ -1,0 +1,190 @@
+"""All numbers of one case: every structure, every metric, and what each metric's name stands for."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+from scipy.ndimage import find_objects
+
+from segpipe.core.errors import GeometryError
+from segpipe.core.section import Section
+from segpipe.score import overlap, surface
+
+LabelMap = NDArray[np.integer[Any]]
+Box = tuple[slice, ...]
+Status = Literal["scored", "missed", "hallucinated", "absent"]
+
+
+class MetricsConfig(Section):
+    """What is measured beside overlap and volumes."""
+
+    nsd_tolerances_mm: tuple[PositiveFloat, ...] = (1.0, 2.0)
+    """Distances in mm within which a surface counts as found; best taken from the spread between raters."""
+    surface: bool = True
+    """Whether distances between surfaces are measured (the slow part)."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a metric's name stands for, as a report has to print it."""
+
+    definition: str
+    """Quantity, and in brackets the variant: numbers of different variants must not be compared."""
+    unit: str
+    """``mm``, ``mm3`` or nothing."""
+    better: Literal["higher", "lower", "neither"]
+
+
+_MEANINGS = {
+    "dice": Meaning("dice[voxel]", "", "higher"),
+    "iou": Meaning("iou[voxel]", "", "higher"),
+    "sensitivity": Meaning("sensitivity[voxel]", "", "higher"),
+    "precision": Meaning("precision[voxel]", "", "higher"),
+    "hd95_mm": Meaning("hd95[voxel,max]", "mm", "lower"),
+    "hd100_mm": Meaning("hd100[voxel,max]", "mm", "lower"),
+    "assd_mm": Meaning("assd[voxel,pooled]", "mm", "lower"),
+    "vol_ref_mm3": Meaning("volume[voxel,reference]", "mm3", "neither"),
+    "vol_pred_mm3": Meaning("volume[voxel,prediction]", "mm3", "neither"),
+    "vol_diff_mm3": Meaning("volume[voxel,prediction-reference]", "mm3", "neither"),
+}
+
+
+def meaning(metric: str) -> Meaning:
+    """Return definition, unit and direction of a metric.
+
+    Raises:
+        KeyError: No metric has this name.
+    """
+    if tolerance := re.fullmatch(r"nsd_(\S+mm)", metric):
+        return Meaning(f"nsd[surfel,{tolerance[1]}]", "", "higher")
+    return _MEANINGS[metric]
+
+
+def definition(metric: str) -> str:
+    """Return the definition to print beside a number: ``nsd_1mm`` is ``nsd[surfel,1mm]``."""
+    return meaning(metric).definition
+
+
+def nsd_name(tolerance_mm: float) -> str:
+    """Return the metric name of the surface Dice at a tolerance: 1.0 is ``nsd_1mm``, 0.5 is ``nsd_0.5mm``."""
+    return f"nsd_{tolerance_mm:g}mm"
+
+
+def status(ref_volume: float, pred_volume: float) -> Status:
+    """Tell whether a structure could be scored, from its volumes in mm3 (or voxels).
+
+    Distances exist only where it is "scored"; "missed" and "hallucinated" must be counted beside every
+    mean of a distance, "absent" (in both) is a correct answer that no metric rewards.
+    """
+    if ref_volume > 0:
+        return "scored" if pred_volume > 0 else "missed"
+    return "hallucinated" if pred_volume > 0 else "absent"
+
+
+def score_case(
+    prediction: LabelMap,
+    truth: LabelMap,
+    spacing: Sequence[float],
+    structures: Mapping[str, tuple[int, ...]],
+    config: MetricsConfig,
+    ignore: int | None = None,
+) -> dict[tuple[str, str], float]:
+    """Score one case: the value of each (structure, metric), NaN where it is not defined.
+
+    Args:
+        prediction: (*S) label values.
+        truth: (*S) label values on the same grid.
+        spacing: Voxel sizes in mm, one for each axis.
+        structures: Name -> the label values it is made of; structures may overlap.
+        config: What is measured.
+        ignore: Voxels where the truth has this value belong to no structure, on either side.
+
+    Raises:
+        GeometryError: The maps differ in shape, or the spacing has another rank.
+    """
+    if prediction.shape != truth.shape or len(spacing) != truth.ndim:
+        raise GeometryError(
+            f"The prediction has shape {prediction.shape}, the truth {truth.shape}, and there are "
+            f"{len(spacing)} spacings: bring both onto one grid first."
+        )
+    scores = {}
+    boxes = _boxes((prediction, truth), structures)
+    for name, labels in structures.items():
+        box = boxes[name]
+        found, wanted = np.isin(prediction[box], labels), np.isin(truth[box], labels)
+        if ignore is not None:
+            kept = truth[box] != ignore
+            found, wanted = found & kept, wanted & kept
+        for metric, value in score_masks(found, wanted, spacing, config).items():
+            scores[name, metric] = value
+    return scores
+
+
+def score_masks(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], config: MetricsConfig
+) -> dict[str, float]:
+    """Score one structure, given as two masks (*S) and the spacing in mm: metric name -> value."""
+    counts = overlap.count(prediction, truth)
+    reference = overlap.volume_mm3(counts.truth, spacing)
+    predicted = overlap.volume_mm3(counts.prediction, spacing)
+    return {
+        "dice": overlap.dice(counts),
+        "iou": overlap.iou(counts),
+        "sensitivity": overlap.sensitivity(counts),
+        "precision": overlap.precision(counts),
+        **(_surface_scores(prediction, truth, spacing, config) if config.surface else {}),
+        "vol_ref_mm3": reference,
+        "vol_pred_mm3": predicted,
+        "vol_diff_mm3": predicted - reference,
+    }
+
+
+def _surface_scores(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], config: MetricsConfig
+) -> dict[str, float]:
+    tolerances = {nsd_name(tolerance): tolerance for tolerance in config.nsd_tolerances_mm}
+    state = status(int(np.count_nonzero(truth)), int(np.count_nonzero(prediction)))
+    if state != "scored":
+        # None of a missed surface was found: that is a zero, while how far away it is has no answer.
+        share = 0.0 if state == "missed" else math.nan
+        return dict.fromkeys(("hd95_mm", "hd100_mm", "assd_mm"), math.nan) | dict.fromkeys(tolerances, share)
+    voxels = surface.voxel_distances(prediction, truth, spacing)
+    scores = {
+        "hd95_mm": surface.hausdorff(voxels, 95.0),
+        "hd100_mm": surface.hausdorff(voxels),
+        "assd_mm": surface.average_distance(voxels),
+    }
+    if tolerances:
+        surfels = surface.surfel_distances(prediction, truth, spacing)
+        scores |= {name: surface.surface_dice(surfels, tau) for name, tau in tolerances.items()}
+    return scores
+
+
+def _boxes(maps: Sequence[LabelMap], structures: Mapping[str, tuple[int, ...]]) -> dict[str, Box]:
+    """Find where each structure lies in any of the maps, in one pass over each map."""
+    highest = max((label for labels in structures.values() for label in labels), default=0)
+    found = [find_objects(labels, max_label=highest) if highest > 0 else [] for labels in maps]
+    boxes = {}
+    for name, labels in structures.items():
+        if any(label < 1 for label in labels):
+            # The background is a structure like any other, but find_objects does not look for it.
+            boxes[name] = tuple(slice(0, length) for length in maps[0].shape)
+            continue
+        parts = [places[label - 1] for places in found for label in labels if places[label - 1] is not None]
+        boxes[name] = _union(parts, maps[0].ndim)
+    return boxes
+
+
+def _union(boxes: Sequence[Box], rank: int) -> Box:
+    return tuple(
+        slice(
+            min((box[axis].start for box in boxes), default=0),
+            max((box[axis].stop for box in boxes), default=0),
+        )
+        for axis in range(rank)
+    )

@@ -1,0 +1,83 @@
+"""The table of scores: one row for each case, structure and metric, as a CSV file."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.core.atomic import write_text
+from segpipe.core.errors import ArtifactError
+
+HEADER = ("case", "label", "metric", "value")
+ERROR = "error"
+"""The metric of a row that says why a case could not be scored."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, or the reason why a case has none."""
+
+    case: str
+    label: str
+    """The structure; empty in an error row."""
+    metric: str
+    value: float | str
+    """Unit as the metric's name says; NaN where undefined; the message in an error row."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether this is an error row."""
+        return self.metric == ERROR
+
+
+def error_row(case: str, message: str) -> Row:
+    """Return the row of a case that could not be scored."""
+    return Row(case, "", ERROR, message)
+
+
+def write_scores(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows, whole or not at all. Numbers come back exactly; an undefined one is written ``nan``."""
+    lines = [_line(HEADER)]
+    for row in rows:
+        value = row.value if isinstance(row.value, str) else repr(float(row.value))
+        lines.append(_line((row.case, row.label, row.metric, value)))
+    write_text(path, "".join(lines))
+
+
+def _line(fields: Sequence[str]) -> str:
+    text = io.StringIO(newline="")
+    # Told to end lines with "\n", csv would leave a "\r" in a message unquoted, and could not read it again.
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def read_scores(path: Path) -> list[Row]:
+    """Read what ``write_scores`` wrote.
+
+    Raises:
+        ArtifactError: The file is missing, or a line is not what it should be.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing. Run the evaluation again.") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
+    if tuple(header) != HEADER:
+        raise ArtifactError(f"{path} begins with {','.join(header)!r} instead of {','.join(HEADER)!r}.")
+    return [_row(path, reader.line_num, fields) for fields in reader]
+
+
+def _row(path: Path, line: int, fields: list[str]) -> Row:
+    if len(fields) != len(HEADER):
+        raise ArtifactError(f"{path}, line {line}: {len(fields)} fields instead of {len(HEADER)}.")
+    case, label, metric, value = fields
+    if metric == ERROR:
+        return Row(case, label, metric, value)
+    try:
+        return Row(case, label, metric, float(value))
+    except ValueError as error:
+        raise ArtifactError(f"{path}, line {line}: {value!r} is no number.") from error

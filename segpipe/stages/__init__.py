@@ -1,0 +1,12 @@
+"""The stages, in the order in which data flows."""
+
+from typing import Any
+
+from segpipe.core.stage import Stage
+from segpipe.stages import evaluate, infer, ingest, preprocess, report, train
+
+STAGES: dict[str, Stage[Any]] = {
+    stage.name: stage
+    for stage in (ingest.STAGE, preprocess.STAGE, train.STAGE, infer.STAGE, evaluate.STAGE, report.STAGE)
+}
+"""Every stage by its name."""

@@ -1,0 +1,123 @@
+"""Label maps and truth -> scores.csv and summary.json."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from segpipe.core.atomic import write_json
+from segpipe.core.errors import DataError, SegpipeError
+from segpipe.core.parallel import run_cases
+from segpipe.core.section import Section
+from segpipe.core.stage import Inputs, Stage, Summary, Workspace
+from segpipe.dataset.manifest import Dataset
+from segpipe.dataset.settings import IngestConfig
+from segpipe.imaging.files import read_volume
+from segpipe.imaging.labels import LabelSet
+from segpipe.score.case import MetricsConfig, definition, score_case
+from segpipe.score.summary import Summary as Figures
+from segpipe.score.summary import summarise
+from segpipe.score.table import Row, write_scores
+
+TOLERANCE_MM = 1e-2
+
+
+class EvaluateConfig(Section):
+    """What is measured, and how sure it is."""
+
+    metrics: MetricsConfig = MetricsConfig()
+    """Which figures of each case."""
+    resamples: int = 2000
+    """Bootstrap resamples of an interval."""
+    confidence: float = 0.95
+    """Confidence of an interval."""
+    seed: int = 0
+    """Seed of the resampling."""
+
+
+class Settings(Section):
+    """Everything that decides what this stage writes."""
+
+    ingest: IngestConfig
+    evaluate: EvaluateConfig
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """One prediction and its truth."""
+
+    prediction: Path
+    truth: Path
+    labels: LabelSet
+    metrics: MetricsConfig
+
+
+def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
+    """Return the figures of a case by (structure, metric), or the one line that says why there are none."""
+    try:
+        if not job.prediction.is_file():
+            raise DataError(f"{job.prediction.name}: there is no prediction. Look at the log of infer.")
+        prediction, truth = read_volume(job.prediction), read_volume(job.truth)
+        if not prediction.geometry.matches(truth.geometry, TOLERANCE_MM):
+            raise DataError(f"{job.prediction.name}: lies on another grid than {job.truth.name}.")
+        return score_case(
+            prediction.array[0].astype(int),
+            truth.array[0].astype(int),
+            truth.geometry.spacing,
+            job.labels.groups(),
+            job.metrics,
+            job.labels.ignore,
+        )
+    except SegpipeError as error:
+        return str(error)
+
+
+def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
+    """Score every labelled prediction; summarise over subjects."""
+    dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
+    config = settings.evaluate
+    jobs = {
+        case.id: ScoreJob(_prediction(inputs, case.id), truth, dataset.header.labels, config.metrics)
+        for case in dataset.part("test")
+        if (truth := dataset.files(case).label) is not None
+    }
+    results: dict[str, dict[tuple[str, str], float] | str] = {}
+    with work.progress("scoring", len(jobs)) as advance:
+        for case, result in run_cases(work.executor, score_files, jobs.items()):
+            results[case] = result
+            advance(1)
+    rows = [row for case in sorted(results) for row in _rows(case, results[case])]
+    write_scores(work.path / "scores.csv", rows)
+    figures = summarise(
+        [row for row in rows if row.metric != "error"],
+        dataset.subjects,
+        config.seed,
+        config.resamples,
+        config.confidence,
+    )
+    write_json(work.path / "summary.json", _described(figures, rows, config))
+    errors = sum(row.metric == "error" for row in rows)
+    dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
+    return {"cases": len(results) - errors, "errors": errors} | {k: v for k, v in dice.items() if v == v}  # noqa: PLR0124 - NaN
+
+
+def _prediction(inputs: Inputs, case: str) -> Path:
+    return inputs["infer"] / "predictions" / f"{case}.nii.gz"
+
+
+def _rows(case: str, result: Mapping[tuple[str, str], float] | str) -> list[Row]:
+    if isinstance(result, str):
+        return [Row(case, "", "error", result)]
+    return [Row(case, label, metric, value) for (label, metric), value in result.items()]
+
+
+def _described(figures: list[Figures], rows: list[Row], config: EvaluateConfig) -> dict[str, object]:
+    return {
+        "confidence": config.confidence,
+        "resampled": "subjects",
+        "definitions": {name: definition(name) for name in dict.fromkeys(f.metric for f in figures)},
+        "scores": [{k: None if v != v else v for k, v in asdict(figure).items()} for figure in figures],  # noqa: PLR0124 - NaN
+        "errors": {row.case: row.value for row in rows if row.metric == "error"},
+    }
+
+
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"))

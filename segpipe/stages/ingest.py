@@ -1,0 +1,147 @@
+"""Any source -> checked cases, manifest and split."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.fingerprint import fingerprint, listing
+from segpipe.core.parallel import run_cases
+from segpipe.core.section import Section
+from segpipe.core.stage import Inputs, Stage, Summary, Workspace
+from segpipe.dataset.checks import CheckJob, check_case
+from segpipe.dataset.manifest import Case, Dataset, RawCase, Refusal, read_jsonl, write_jsonl
+from segpipe.dataset.settings import IngestConfig
+from segpipe.dataset.sources.found import Found
+from segpipe.dataset.splits import divide
+
+CHECKED = "checked.jsonl"
+
+
+class Settings(Section):
+    """Everything that decides what this stage writes."""
+
+    ingest: IngestConfig
+
+
+def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
+    """Find the cases, check each, set the bad ones aside, divide the good ones."""
+    config = settings.ingest
+    found = config.source.read()
+    raw = _with_subjects(found.cases, config)
+    results = _check_all(found, raw, config, work)
+    cases = [case for case in results if isinstance(case, Case)]
+    refused = [*found.refused, *(result for result in results if isinstance(result, Refusal))]
+    labelled = [case for case in cases if case.label]
+    if not labelled:
+        first = f" The first: {refused[0]}" if refused else ""
+        raise DataError(f"no usable labelled case: {len(refused)} of {len(raw)} set aside.{first}")
+    cases = _twins_together(cases)
+    labelled = [case for case in cases if case.label]
+    split = divide({case.id: case.subject for case in labelled}, {c.id for c in raw if c.test}, config.split)
+    placed = [_placed(case, split) for case in sorted(cases, key=lambda case: case.id)]
+    dataset = Dataset(found.header, tuple(placed), tuple(refused), (), found.root)
+    dataset.save(work.path, split)
+    return {
+        "cases": len(cases),
+        "develop": len(dataset.part("develop")),
+        "test": len(dataset.part("test")),
+        "unlabelled": len(dataset.part("unlabelled")),
+        "quarantined": len(refused),
+        "subjects": len(set(dataset.subjects.values())),
+    }
+
+
+def _with_subjects(cases: Sequence[RawCase], config: IngestConfig) -> list[RawCase]:
+    if config.subject_pattern is None:
+        return list(cases)
+    try:
+        pattern = re.compile(config.subject_pattern)
+    except re.error as error:
+        raise ConfigError(f"ingest.subject_pattern: no regular expression ({error}).") from error
+    if not pattern.groups:
+        raise ConfigError(
+            "ingest.subject_pattern: needs a group in parentheses around the subject, as in '(sub-\\d+)'."
+        )
+    named = []
+    for case in cases:
+        match = pattern.search(case.id)
+        named.append(replace(case, subject=match[1]) if match else case)
+    return named
+
+
+def _check_all(found: Found, cases: Sequence[RawCase], config: IngestConfig, work: Workspace) -> list[Case | Refusal]:
+    """Check every case; what was checked before and has not changed since is taken over."""
+    known = _checked_before([work.path, *work.earlier])
+    jobs = {case.id: CheckJob(case, found.root, found.header, config.check) for case in cases}
+    keys = {case: _key(job) for case, job in jobs.items()}
+    results = {case: known[key] for case, key in keys.items() if key in known}
+    with work.progress("checking", len(jobs)) as advance:
+        advance(len(results))
+        todo = [(case, job) for case, job in jobs.items() if case not in results]
+        for case, result in run_cases(work.executor, check_case, todo):
+            results[case] = result
+            advance(1)
+    write_jsonl(work.path / CHECKED, [_record(keys[case], result) for case, result in sorted(results.items())])
+    return [results[case] for case in sorted(results)]
+
+
+def _key(job: CheckJob) -> str:
+    raw = job.raw
+    return fingerprint(
+        {
+            "files": listing(job.root, raw.files),
+            "case": [raw.id, raw.subject, raw.unlabelled, dict(raw.covariates)],
+            "header": job.header.deciding(),
+            "check": job.config.deciding(),
+        }
+    )
+
+
+def _record(key: str, result: Case | Refusal) -> dict[str, Any]:
+    if isinstance(result, Case):
+        return {"key": key, "case": result.model_dump(mode="json")}
+    return {"key": key, "refused": vars(result)}
+
+
+def _checked_before(folders: Sequence[Path]) -> dict[str, Case | Refusal]:
+    results: dict[str, Case | Refusal] = {}
+    for folder in folders:
+        if not (folder / CHECKED).is_file():
+            continue
+        for row in read_jsonl(folder / CHECKED):
+            result = Case.model_validate(row["case"]) if "case" in row else Refusal(**row["refused"])
+            results.setdefault(row["key"], result)
+    return results
+
+
+def _twins_together(cases: Sequence[Case]) -> list[Case]:
+    """Give cases with the very same image one subject: they must not face each other across a split."""
+    first: dict[str, str] = {}
+    return [
+        case.model_copy(update={"subject": first.setdefault(case.images[0].sha256, case.subject)}) for case in cases
+    ]
+
+
+def _placed(case: Case, split: dict[str, Any]) -> Case:
+    if case.label is None:
+        return case.model_copy(update={"part": "unlabelled"})
+    return case.model_copy(update={"part": "test" if case.id in split["test"] else "develop"})
+
+
+def _identity(settings: Settings) -> Any:
+    """Return what the source files are: a changed, added or missing file makes another data set."""
+    found = settings.ingest.source.read()
+    paths = [*found.described_by, *(path for case in found.cases for path in case.files)]
+    split = settings.ingest.split.file
+    return {
+        "files": listing(found.root, paths),
+        "listed": [[case.id, case.subject, case.label is not None] for case in found.cases],
+        "refused": [str(refusal) for refusal in found.refused],
+        "split": listing(split.parent, [split]) if split else None,
+    }
+
+
+STAGE = Stage("ingest", Settings, run, identity=_identity)

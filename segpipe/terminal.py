@@ -1,0 +1,122 @@
+"""What a person sees in the terminal during a run and at its end."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from segpipe.core.errors import Exit
+from segpipe.core.stage import Artifact, Summary
+from segpipe.latest import KEPT, LATEST
+from segpipe.pipeline import Step, Told
+
+SHOWN = 20
+
+
+class Terminal(Told):
+    """Prints a line a stage, a bar for long work, and at the end figures and paths."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.began: dict[str, float] = {}
+
+    def begins(self, step: Step) -> None:
+        """Note the time."""
+        self.began[step.stage.name] = time.monotonic()
+
+    def step(self, step: Step, artifact: Artifact) -> None:
+        """Print what was found or made."""
+        name = artifact.stage
+        if step.found is not None:
+            self.console.print(f"{name:<12} {artifact.fingerprint}  found, nothing to do")
+            return
+        seconds = time.monotonic() - self.began[name]
+        self.console.print(f"{name:<12} {artifact.fingerprint}  made in {seconds:.1f} s   {_words(artifact.summary)}")
+        if name == "ingest":
+            self._quarantine(artifact.path / "quarantine.jsonl")
+
+    def _quarantine(self, path: Path) -> None:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines[:SHOWN]:
+            self.console.print(f"  set aside: {line['case']} {line['reason']}", markup=False)
+        if len(lines) > SHOWN:
+            self.console.print(f"  and {len(lines) - SHOWN} more: {path}", markup=False)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar with the time left while work goes on."""
+        columns = (
+            TextColumn(f"  {what}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        if not self.console.is_terminal:  # a log file wants lines, not bars
+            yield lambda done: None
+            return
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            bar = bars.add_task(what, total=total)
+            yield lambda done: bars.update(bar, advance=done)
+
+    def closing(self, store: Path, made: Mapping[str, Artifact]) -> Exit:
+        """Print the figures and where everything lies; return the exit code."""
+        if "evaluate" in made:
+            self._scores(made["evaluate"].path / "summary.json")
+        for name, (stage, inside) in KEPT.items():
+            if stage in made and (made[stage].path / inside).exists():
+                self.console.print(f"{name:<18} {store / LATEST / name}", markup=False)
+        aside = made["ingest"].summary.get("quarantined", 0) if "ingest" in made else 0
+        failed = made["infer"].summary.get("failed", 0) if "infer" in made else 0
+        if aside or failed:
+            self.console.print(
+                f"{aside + failed} case(s) set aside; the reasons stand above, in quarantine.jsonl and in the report."
+            )
+            return Exit.QUARANTINED
+        return Exit.FINE
+
+    def _scores(self, path: Path) -> None:
+        summary = json.loads(path.read_text())
+        table = Table(title=None, box=None, pad_edge=False, header_style="bold")
+        for column in (
+            "structure",
+            "metric",
+            "mean",
+            f"{summary['confidence']:.0%} interval",
+            "median",
+            "cases",
+        ):
+            table.add_column(column, justify="left" if column in ("structure", "metric") else "right")
+        for row in summary["scores"]:
+            if row["metric"] in ("dice", "hd95_mm") and row["mean"] is not None:
+                between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+                table.add_row(
+                    row["label"],
+                    row["metric"],
+                    f"{row['mean']:.3f}",
+                    between,
+                    f"{row['median']:.3f}",
+                    str(row["n"]),
+                )
+        self.console.print()
+        self.console.print(table)
+        self.console.print()
+
+
+def _words(summary: Summary) -> str:
+    return ", ".join(
+        f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in summary.items()
+    )
