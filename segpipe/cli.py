@@ -11,6 +11,7 @@ import typer
 
 from segpipe import __version__
 from segpipe.core.errors import Exit, SegpipeError
+from segpipe.core.machine import set_switches
 
 app = typer.Typer(
     help="From a folder of scans and labels to a scored, reported segmentation model.",
@@ -212,4 +213,5 @@ def read_config(
 
 def main() -> None:
     """Run the command line."""
+    set_switches()
     app(prog_name="segpipe")

@@ -140,7 +140,11 @@ def make_case(index: int, seed: int) -> tuple[Volume, Volume]:
     scene = _with_look_alikes(rng, points, scene, guarded)
     image = _scanned(rng, scene, geometry)
     label = np.where(depth < 0, parts, np.uint8(0)).reshape(geometry.shape)
-    return Volume(image[None], geometry), Volume(label[None], geometry)
+    # until here the structure lies about the world's origin: a scanner's zero point tells nothing of the kind
+    affine = geometry.affine.copy()
+    affine[:3, 3] += rng.uniform(-40, 40, 3)
+    moved = Geometry(geometry.shape, affine)
+    return Volume(image[None], moved), Volume(label[None], moved)
 
 
 def write_cohort(folder: Path, config: PhantomConfig) -> None:

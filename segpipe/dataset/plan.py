@@ -168,7 +168,7 @@ def _network(
         "while its spacing is at most twice the finest"
     )
     batch = config.batch or topology.batch_for(patch, config.memory_gib)
-    reasons["batch"] = "set in the config" if config.batch else f"what fits into {config.memory_gib:g} GiB, from 2 to 8"
+    reasons["batch"] = "set in the config" if config.batch else f"what fits into {config.memory_gib:g} GiB, from 2 to 4"
     return topology, patch, batch
 
 

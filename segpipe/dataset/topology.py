@@ -7,7 +7,7 @@ from segpipe.core.section import Section
 SMALLEST = 4
 """Voxels that pooling must leave along an axis."""
 TWICE = 2.0
-BATCH_RANGE = (2, 8)
+BATCH_RANGE = (2, 4)
 BYTES_A_VOXEL = 3000
 """Activations kept for the backward pass of the default network, in bytes a patch voxel (measured, bf16)."""
 
