@@ -51,7 +51,7 @@ def main() -> None:
         for row in read_scores(options.out / "latest" / "scores.csv"):
             if row.metric == "dice":
                 dice[row.label][row.case].append(float(row.value))
-    per_case = [np.array([values for values in cases.values()]) for cases in dice.values()]
+    per_case = [np.array(list(cases.values())) for cases in dice.values()]
     dice_of_all = np.nanmean(np.stack(per_case), axis=0)
     result = {name: described(np.array(list(cases.values()))) for name, cases in dice.items()}
     result["mean"] = described(dice_of_all)

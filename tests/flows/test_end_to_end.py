@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +58,11 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("out")
     done = run_small(cohort, out)
     assert done.returncode == 0, done.stdout + done.stderr
-    yield out, done.stdout
+    return out, done.stdout
 
 
 def test_a_run_makes_every_stage_and_prints_where_everything_lies(finished: tuple[Path, str]) -> None:
@@ -127,7 +126,9 @@ def test_prediction_of_a_test_case_equals_what_the_run_stored(
     assert np.array_equal(read_volume(tmp_path / stored.name).array, read_volume(stored).array)
 
 
-def test_a_bad_scan_is_named_and_the_others_are_segmented(finished: tuple[Path, str], cohort: Path, tmp_path: Path) -> None:
+def test_a_bad_scan_is_named_and_the_others_are_segmented(
+    finished: tuple[Path, str], cohort: Path, tmp_path: Path
+) -> None:
     out, _ = finished
     scans = tmp_path / "scans"
     scans.mkdir()
@@ -149,7 +150,9 @@ def test_no_test_case_was_seen_in_training(finished: tuple[Path, str]) -> None:
     assert not predicted & {*used["training"], *used["validation"]}
 
 
-def test_killed_in_training_and_run_again_gives_the_same_weights(cohort: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_killed_in_training_and_run_again_gives_the_same_weights(
+    cohort: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
     reference, _ = finished
     often = "train.fit.checkpoint_minutes=0.0001"  # decides nothing but where a killed run goes on
     command = [sys.executable, "-m", "segpipe", "run", "--data", cohort, "-o", tmp_path, *SMALL, often]
