@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from segpipe.core.section import Section
 
 BACKGROUND = 0
+OVERALL = "mean"
 
 
 class Structure(Section):
@@ -38,6 +39,8 @@ class LabelSet(Section):
             raise ValueError("at least one structure beside the background is needed")
         if len(set(names)) < len(names):
             raise ValueError(f"a structure is named twice: {names}")
+        if OVERALL in names:
+            raise ValueError(f"no structure can be named '{OVERALL}': scores use it for the mean over structures")
         return self
 
     @classmethod

@@ -87,13 +87,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
             advance(1)
     rows = [row for case in sorted(results) for row in _rows(case, results[case])]
     write_scores(work.path / "scores.csv", rows)
-    figures = summarise(
-        [row for row in rows if row.metric != "error"],
-        dataset.subjects,
-        config.seed,
-        config.resamples,
-        config.confidence,
-    )
+    figures = summarise(rows, dataset.subjects, config.seed, config.resamples, config.confidence)
     write_json(work.path / "summary.json", _described(figures, rows, config))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}

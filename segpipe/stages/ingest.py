@@ -1,7 +1,7 @@
 """Any source -> checked cases, manifest and split."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,16 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     labelled = [case for case in cases if case.label]
     if not labelled:
         first = f" The first: {refused[0]}" if refused else ""
-        raise DataError(f"no usable labelled case: {len(refused)} of {len(raw)} set aside.{first}")
+        total = len(raw) + len(found.refused)
+        raise DataError(f"no usable labelled case: {len(refused)} of {total} set aside.{first}")
     cases = _twins_together(cases)
-    labelled = [case for case in cases if case.label]
-    split = divide({case.id: case.subject for case in labelled}, {c.id for c in raw if c.test}, config.split)
+    subjects = {case.id: case.subject for case in cases if case.label}
+    try:
+        split = divide(subjects, {case.id for case in raw if case.test}, config.split)
+    except DataError as error:
+        if not refused:
+            raise
+        raise DataError(f"{error} {len(refused)} case(s) were set aside, the first: {refused[0]}") from error
     placed = [_placed(case, split) for case in sorted(cases, key=lambda case: case.id)]
     dataset = Dataset(found.header, tuple(placed), tuple(refused), (), found.root)
     dataset.save(work.path, split)
@@ -118,11 +124,23 @@ def _checked_before(folders: Sequence[Path]) -> dict[str, Case | Refusal]:
 
 
 def _twins_together(cases: Sequence[Case]) -> list[Case]:
-    """Give cases with the very same image one subject: they must not face each other across a split."""
+    """Give subjects that share the very same image one name: they must not face each other across a split."""
     first: dict[str, str] = {}
-    return [
-        case.model_copy(update={"subject": first.setdefault(case.images[0].sha256, case.subject)}) for case in cases
-    ]
+    merged: dict[str, str] = {}
+    for case in cases:
+        mine = _root(case.subject, merged)
+        for image in case.images:
+            theirs = _root(first.setdefault(image.sha256, mine), merged)
+            if theirs != mine:
+                mine, other = sorted((theirs, mine))
+                merged[other] = mine
+    return [case.model_copy(update={"subject": _root(case.subject, merged)}) for case in cases]
+
+
+def _root(subject: str, merged: Mapping[str, str]) -> str:
+    while subject in merged:
+        subject = merged[subject]
+    return subject
 
 
 def _placed(case: Case, split: dict[str, Any]) -> Case:

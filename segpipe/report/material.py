@@ -1,0 +1,167 @@
+"""Everything the report is written from, read from the folders of the stages before it."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from segpipe.core.errors import ArtifactError
+from segpipe.core.stage import Inputs
+from segpipe.core.store import HISTORY, RECEIPT
+from segpipe.dataset.manifest import Dataset, read_jsonl
+from segpipe.dataset.plan import Plan
+from segpipe.report.scores import Scores
+from segpipe.report.wording import without_paths
+from segpipe.score.summary import OVERALL, Summary
+
+STAGES = ("ingest", "preprocess", "pretrain", "train", "infer", "evaluate")
+
+Curves = Mapping[str, list[tuple[int, float]]]
+"""Name of a figure -> its values by step, in order."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an artifact says of how it was made; empty values where it says nothing."""
+
+    stage: str
+    fingerprint: str
+    content: Mapping[str, Any]
+
+    def __call__(self, key: str) -> Any:
+        """Return what stands under a dotted key, such as ``settings.train.fit.steps``, or None."""
+        node: Any = self.content
+        for name in key.split("."):
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the stages before left behind; what an optional stage would have left is None or empty."""
+
+    dataset: Dataset
+    scores: Scores
+    figures: Mapping[tuple[str, str], Summary]
+    """(structure, metric) -> its summary over all cases."""
+    definitions: Mapping[str, str]
+    """Metric -> the id of its definition."""
+    confidence: float
+    receipts: Mapping[str, Receipt]
+    plan: Plan | None
+    model: Mapping[str, Any]
+    """What stands in the model's file beside the weights."""
+    training: Curves
+    pretraining: Curves
+    divided: Mapping[str, tuple[str, ...]]
+    """Ids of the ``training`` and ``validation`` cases."""
+    predictions: Path | None
+    refused: Mapping[str, str]
+    """Cases that could not be segmented, and why."""
+
+    @property
+    def rank(self) -> int:
+        """2 or 3 axes."""
+        return len(self.dataset.cases[0].shape) if self.dataset.cases else 3
+
+    @property
+    def index(self) -> dict[str, int]:
+        """Number of each scored case: how charts and table name it to one another."""
+        return {case: number for number, case in enumerate(self.scores.cases)}
+
+    def reason(self, case: str) -> str:
+        """Return why a case has no scores, without the folders of this machine; empty where it has."""
+        scored = case in self.scores.cases and case not in self.scores.errors
+        said = "" if scored else self.scores.errors.get(case, "no scores were written.")
+        return without_paths(self.refused.get(case, said) if said else "", self.dataset.root)
+
+    def figure(self, metric: str, structure: str = OVERALL) -> Summary | None:
+        """Return the summary of a structure and metric; without a structure, that over all of them."""
+        return self.figures.get((structure, metric))
+
+    def receipt(self, stage: str) -> Receipt:
+        """Return the receipt of a stage; an empty one where it did not run."""
+        return self.receipts.get(stage, Receipt(stage, "", {}))
+
+
+def read_material(inputs: Inputs, source: Path) -> Material:
+    """Read all folders; ``source`` is where the scans lie.
+
+    Raises:
+        ArtifactError: What ingest or evaluate wrote is missing or damaged.
+    """
+    dataset = Dataset.open(inputs["ingest"], source)
+    evaluated = inputs["evaluate"]
+    summary = _json(evaluated / "summary.json")
+    if not summary:
+        raise ArtifactError("evaluate/summary.json is missing or damaged. Run the evaluation again.")
+    train, infer = inputs.get("train"), inputs.get("infer")
+    figures = [_figure(row) for row in summary.get("scores", [])]
+    return Material(
+        dataset=dataset,
+        scores=Scores.read(evaluated / "scores.csv", dataset.header.labels.names),
+        figures={(figure.label, figure.metric): figure for figure in figures},
+        definitions=summary.get("definitions", {}),
+        confidence=float(summary.get("confidence", 0.95)),
+        receipts={
+            stage: Receipt(stage, inputs.artifacts[stage].fingerprint, _json(inputs[stage] / RECEIPT))
+            for stage in STAGES
+            if stage in inputs.artifacts
+        },
+        plan=_plan(inputs.get("preprocess")),
+        model=_json(train / "model" / "model.json") if train else {},
+        training=read_curves(train / HISTORY) if train else {},
+        pretraining=read_curves(pretrain / HISTORY) if (pretrain := inputs.get("pretrain")) else {},
+        divided={part: tuple(ids) for part, ids in (_json(train / "cases.json") if train else {}).items()},
+        predictions=infer / "predictions" if infer and (infer / "predictions").is_dir() else None,
+        refused={row["case"]: row["reason"] for row in _rows(infer / "failed.jsonl")} if infer else {},
+    )
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the figures that a stage logged; of two lines for one step (a resumed run) the later one holds.
+
+    A line that was cut off when the run was killed is passed over.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+            step = int(row.pop("step"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        for name, value in row.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                found.setdefault(name, {})[step] = float(value)
+    return {name: sorted(points.items()) for name, points in found.items()}
+
+
+def _figure(row: Mapping[str, Any]) -> Summary:
+    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+    return Summary(**values)
+
+
+def _plan(folder: Path | None) -> Plan | None:
+    if folder is None:
+        return None
+    try:
+        return Plan.model_validate_json((folder / "plan.json").read_text())
+    except (OSError, ValidationError):
+        return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one where the file is missing or damaged: a report leaves out, it never fails."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return read_jsonl(path) if path.is_file() else []

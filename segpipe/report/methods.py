@@ -1,0 +1,245 @@
+"""The methods in sentences, written from the settings and the plan that this run went by."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from segpipe.report.material import Material, Receipt
+from segpipe.report.wording import counted, grid, listed, name_of, percent
+
+AUGMENTATIONS = {
+    "spatial": "rotation and scaling",
+    "contrast": "contrast",
+    "brightness": "brightness",
+    "gamma": "gamma",
+    "noise": "noise",
+}
+LOSSES = {
+    "dice_ce": "soft Dice plus cross-entropy",
+    "dice_bce": "soft Dice plus binary cross-entropy of each structure",
+    "smooth_l1": "smooth L1 on signed distances",
+}
+FOR_TARGET = {"classes": "dice_ce", "regions": "dice_bce", "signed_distance": "smooth_l1"}
+"""The loss that training takes where none is set."""
+TARGETS = {
+    "classes": "one class a voxel",
+    "regions": "one map for each structure, which may overlap",
+    "signed_distance": "the signed distance to each structure's border",
+}
+WEIGHTS = {"border": "gaps between touching objects weighted up", "class_balance": "classes weighted alike"}
+AXES = "RAS"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the methods and its sentences."""
+
+    title: str
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """All sentences in a row."""
+        return " ".join(self.sentences)
+
+
+def methods(material: Material) -> list[Section]:
+    """Return the sections about what this run really did; those of stages that did not run are left out."""
+    written = (
+        ("Data", _data(material)),
+        ("Division", _division(material)),
+        ("Preprocessing", _preprocessing(material)),
+        ("Network", _network(material)),
+        ("Training", _training(material)),
+        ("Prediction", _prediction(material)),
+        ("Evaluation", _evaluation(material)),
+    )
+    found = [Section(title, tuple(sentences)) for title, sentences in written]
+    return [section for section in found if section.sentences]
+
+
+def planned(material: Material) -> list[tuple[str, str, str]]:
+    """Return what the data decided: name, value and reason, as the plan holds them."""
+    plan = material.plan
+    if plan is None:
+        return []
+    values = {
+        "spacing": f"{grid(plan.spacing)} mm",
+        "patch": f"{grid(plan.patch)} voxels",
+        "depth": counted(plan.topology.depth, "step"),
+        "batch": counted(plan.batch, "patch", "patches"),
+        "target": TARGETS.get(plan.target.kind, plan.target.kind),
+    }
+    values |= {
+        f"normalise {channel.name}": _words(kind.kind)
+        for channel, kind in zip(plan.channels, plan.normalise, strict=True)
+    }
+    return [(name.capitalize(), values.get(name, ""), reason) for name, reason in plan.reasons.items()]
+
+
+def _data(material: Material) -> Iterator[str]:
+    data, receipt = material.dataset, material.receipt("ingest")
+    header = data.header
+    subjects = len(set(data.subjects.values()))
+    channels = listed([channel.name for channel in header.channels])
+    yield (
+        f"The data set {header.name} ({header.layout} layout) holds {counted(len(data.cases), 'usable case')} of "
+        f"{counted(subjects, 'subject')}, with {counted(len(header.channels), 'channel')} ({channels})."
+    )
+    names = [f"{s.name} ({', '.join(map(str, s.values))})" for s in header.labels.structures]
+    yield f"Structures and their label values: {listed(names, len(names))}."
+    if header.labels.ignore is not None:
+        yield f"Voxels of value {header.labels.ignore} are unannotated: they neither train nor count."
+    if header.labels.overlapping:
+        yield "Some structures are made of several label values and overlap."
+    check = "settings.ingest.check"
+    tolerance, degrees = receipt(f"{check}.tolerance_mm"), receipt(f"{check}.tolerance_degrees")
+    if tolerance is not None and degrees is not None:
+        yield (
+            "Of every case it was checked that its files can be read to the end, that spacing and voxel values are "
+            "plausible, that label values are declared, and that images and reference share a grid (within "
+            f"{tolerance:g} mm and {degrees:g}°); {counted(len(data.quarantined), 'case')} failed and "
+            f"{'was' if len(data.quarantined) == 1 else 'were'} set aside."
+        )
+
+
+def _division(material: Material) -> Iterator[str]:
+    data, receipt = material.dataset, material.receipt("ingest")
+    test = data.part("test")
+    seed = receipt("settings.ingest.split.seed")
+    by_file = receipt("settings.ingest.split.file") is not None
+    how = "as a split file says" if by_file else "by subject" + ("" if seed is None else f" (seed {seed})")
+    yield (
+        f"Before anything was measured, {counted(len(test), 'case')} of "
+        f"{counted(len({case.subject for case in test}), 'subject')} were put apart {how} and used for nothing but "
+        f"this evaluation; the other {counted(len(data.part('develop')), 'labelled case')} were divided into "
+        f"{counted(len(data.folds), 'fold')}, no subject being in two parts."
+    )
+    fold = material.receipt("train")("settings.train.fold")
+    if fold is not None and material.divided:
+        training, validation = (len(material.divided.get(part, ())) for part in ("training", "validation"))
+        yield f"Fold {fold} ({counted(validation, 'case')}) was for validation, the rest ({training}) for training."
+
+
+def _preprocessing(material: Material) -> Iterator[str]:
+    plan = material.plan
+    if plan is None:
+        return
+    ways = list(dict.fromkeys(_words(kind.kind) for kind in plan.normalise))
+    yield (
+        f"Images were cropped to what they show, resampled to {grid(plan.spacing)} mm "
+        f"(along {AXES[: len(plan.spacing)]}) and normalised channel by channel "
+        f"({listed(ways)}); what was measured for this was measured on the "
+        "cases to develop only."
+    )
+    yield f"The network learns {TARGETS.get(plan.target.kind, plan.target.kind)}."
+    weight = material.receipt("preprocess")("settings.preprocess.weight.kind")
+    if weight:
+        yield f"In the loss, {WEIGHTS.get(weight, _words(weight))}."
+
+
+def _network(material: Material) -> Iterator[str]:
+    spec = material.model.get("network") or {}
+    encoder = spec.get("encoder") or {}
+    if not encoder.get("widths"):
+        return
+    widths = [str(width) for width in encoder["widths"]]
+    rank = len(encoder["kernels"][0]) if encoder.get("kernels") else material.rank
+    parameters = material.receipt("train")("summary.parameters")
+    size = f", {parameters / 1e6:.1f} million parameters" if isinstance(parameters, int) else ""
+    yield (
+        f"A {rank}D U-Net of {counted(len(widths) - 1, 'encoding step')} ({', '.join(widths)} channels{size}), with "
+        f"{encoder.get('convolutions', 2)} convolutions a step ('{encoder.get('padding', 'same')}' padding), "
+        f"{_words(encoder.get('norm', ''))} normalisation and {_words(encoder.get('activation', ''))} activation."
+    )
+    if spec.get("heads", 1) > 1:
+        yield f"It was supervised at {spec['heads']} depths."
+    if encoder.get("dropout"):
+        yield f"Of the channels in the middle, {percent(encoder['dropout'])} were dropped in training."
+
+
+def _training(material: Material) -> Iterator[str]:
+    receipt = material.receipt("train")
+    fit, optim = receipt("settings.train.fit"), receipt("settings.train.optim")
+    if not (isinstance(fit, dict) and isinstance(optim, dict)):
+        return
+    target = material.plan.target.kind if material.plan else ""
+    loss = receipt("settings.train.loss.kind") or FOR_TARGET.get(target, "")
+    yield (
+        f"Training took {fit.get('steps')} steps"
+        + (f" of {material.plan.batch} patches of {grid(material.plan.patch)} voxels" if material.plan else "")
+        + (f", on {LOSSES.get(loss, _words(loss))}" if loss else "")
+        + f" (seed {fit.get('seed')}, precision {fit.get('precision')})."
+    )
+    yield (
+        f"The optimiser was {_words(str(optim.get('kind')))} with a peak learning rate of "
+        f"{optim.get('learning_rate'):g} after {optim.get('warmup_steps')} steps of warm-up, then half a cosine "
+        f"to zero, a weight decay of {optim.get('weight_decay'):g} and gradients clipped at a norm of "
+        f"{optim.get('clip'):g}."
+    )
+    foreground = receipt("settings.train.sampling.foreground")
+    if foreground is not None:
+        yield f"Of each batch, {percent(foreground)} of the patches were drawn around a labelled voxel."
+    yield from _augmentation(receipt)
+    yield (
+        f"A running average of the weights (decay {fit.get('average')}) was validated on whole images every "
+        f"{fit.get('validate_every')} steps, and the one with the highest mean Dice was kept."
+    )
+    if "pretrain" in material.receipts:
+        kind = material.receipt("pretrain")("settings.pretrain.objective.kind")
+        yield "The encoder was pretrained on the images alone" + (f" ({_words(kind)})." if kind else ".")
+
+
+def _augmentation(receipt: Receipt) -> Iterator[str]:
+    augment = receipt("settings.train.augment")
+    if not isinstance(augment, dict):
+        return
+    used = [f"{words} ({percent(augment[key])})" for key, words in AUGMENTATIONS.items() if augment.get(key)]
+    if axes := augment.get("mirror_axes"):
+        used.append(f"mirroring along {listed([AXES[axis] for axis in axes])}")
+    yield f"Patches were varied by {listed(used, len(used))}." if used else "Patches were not varied."
+
+
+def _prediction(material: Material) -> Iterator[str]:
+    receipt = material.receipt("infer")
+    window = receipt("settings.infer.window")
+    if not isinstance(window, dict):
+        return
+    yield (
+        f"Whole images were predicted in overlapping tiles ({percent(window.get('overlap', 0))} overlap) and written "
+        "on the grid of their own input file."
+    )
+    if axes := window.get("mirror_axes"):
+        yield f"Predictions of images mirrored along {listed([AXES[axis] for axis in axes])} were averaged."
+    if names := receipt("settings.infer.clean.largest_only"):
+        yield f"Of {listed(names)} only the largest connected part was kept."
+
+
+def _evaluation(material: Material) -> Iterator[str]:
+    receipt = material.receipt("evaluate")
+    known = [metric for metric in material.scores.main if metric in material.definitions]
+    ids = [f"{name_of(metric)} is {material.definitions[metric]}" for metric in known]
+    yield "Predictions were compared with the reference on the grid of the input file, in mm."
+    if ids:
+        yield (
+            f"Definitions: {'; '.join(ids)}. A voxel surface is what an erosion takes away; a surfel surface is "
+            "weighted by its area; figures of different definitions must not be compared."
+        )
+    yield (
+        "Empty masks: a structure that is in neither reference nor prediction has no Dice and no distance and is "
+        "left out (counted as undefined); one that was missed has Dice 0 and NSD 0, one drawn without reference has "
+        "Dice 0, and the distances of both are undefined."
+    )
+    resamples, seed = receipt("settings.evaluate.resamples"), receipt("settings.evaluate.seed")
+    drawn = f", {resamples} resamples, seed {seed}" if resamples is not None else ""
+    yield (
+        f"Intervals are {percent(material.confidence)} BCa bootstrap intervals of the mean over cases, with subjects "
+        f"as the unit that is drawn{drawn}. Mean of structures: each case counts with the mean over its structures."
+    )
+
+
+def _words(kind: Any) -> str:
+    text = str(kind or "")
+    return {"adamw": "AdamW", "sgd": "SGD", "z_score": "z-score", "relu": "ReLU", "leaky_relu": "leaky ReLU"}.get(
+        text, text.replace("_", " ")
+    )

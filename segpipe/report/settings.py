@@ -1,0 +1,36 @@
+"""What the report shows, and how much of it."""
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+from segpipe.core.section import Section
+
+
+class MontageCases(Section):
+    """How many cases are shown in pictures."""
+
+    worst: NonNegativeInt = 2
+    """Those with the lowest mean Dice."""
+    median: NonNegativeInt = 1
+    """Those in the middle."""
+    best: NonNegativeInt = 1
+    """Those with the highest mean Dice."""
+
+
+class ReportConfig(Section):
+    """What is written for people."""
+
+    title: str | None = None
+    """The heading; empty: the name of the data set."""
+    montage_cases: MontageCases = MontageCases()
+    """Cases shown in pictures."""
+    channel: NonNegativeInt = 0
+    """Image channel shown, counted from 0."""
+    margin_mm: NonNegativeFloat = 10.0
+    """Shown around a structure. Pictures never show more of an image than this."""
+    viewer: bool = True
+    """Whether the shown cases can be leafed through slice by slice."""
+    viewer_megabytes: PositiveFloat = 1.5
+    """Room for the volumes of the viewer; larger ones are made coarser until they fit."""
+    viewer_limit_mm: PositiveFloat = 140.0
+    """A part of an image that is larger than this along every axis is left out of the viewer: from a whole
+    head a face can be recognised."""
