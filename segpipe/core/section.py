@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 
-class PlaceMark:
-    """Marks a setting that says where something lies, not what it is."""
+class Undeciding:
+    """Marks a setting that decides no result: where something lies, how often a state is saved."""
 
 
-Place = Annotated[Path, PlaceMark()]
+Place = Annotated[Path, Undeciding()]
 """A path in the settings. It never enters a fingerprint: moving data costs nothing."""
 
 
@@ -22,21 +22,22 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     def deciding(self) -> dict[str, Any]:
-        """Return the settings that decide a result, as JSON values: all but the places."""
+        """Return the settings that decide a result, as JSON values: all but the marked ones."""
         whole = self.model_dump(mode="json")
         return {
             name: _deciding(getattr(self, name), whole[name])
             for name, field in type(self).model_fields.items()
-            if not is_place(field)
+            if not decides_nothing(field)
         }
 
 
-def is_place(field: FieldInfo) -> bool:
-    """Tell whether a field holds a ``Place`` (also an optional one)."""
-    marked = any(isinstance(mark, PlaceMark) for mark in field.metadata)
-    return marked or any(
-        isinstance(mark, PlaceMark) for option in get_args(field.annotation) for mark in get_args(option)
-    )
+def decides_nothing(field: FieldInfo) -> bool:
+    """Tell whether a field, or each of several values in it, is marked as ``Undeciding``."""
+    return any(isinstance(mark, Undeciding) for mark in field.metadata) or _marked(field.annotation)
+
+
+def _marked(annotation: Any) -> bool:
+    return any(isinstance(part, Undeciding) or _marked(part) for part in get_args(annotation))
 
 
 def _deciding(value: Any, dumped: Any) -> Any:

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from segpipe.core.errors import ArtifactError, DataError
-from segpipe.core.section import Section
+from segpipe.core.section import Section, Undeciding
 from segpipe.core.stage import Workspace
 from segpipe.learn.augment import AugmentConfig, augmented
 from segpipe.learn.batches import Batch, PatchSampler, ahead
@@ -40,7 +40,7 @@ class FitConfig(Section):
     """Decay of the running average of the weights, which is what is validated and kept."""
     validate_every: PositiveInt = 200
     """Steps between looks at whole validation images."""
-    checkpoint_minutes: PositiveFloat = 1.0
+    checkpoint_minutes: Annotated[PositiveFloat, Undeciding()] = 1.0
     """Minutes between checkpoints; a killed run goes on from the last."""
 
 
@@ -66,10 +66,15 @@ class _State:
         tensors, meta = load_tensors(path)
         self.task.load_state_dict(_part(tensors, "task."))
         self.average.load_state_dict(_part(tensors, "average."))
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in _part(tensors, "optim.").items():
-            index, name = key.split(".", 1)
-            slots.setdefault(int(index), {})[name] = value
+            number, name = key.split(".", 1)
+            like = parameters[int(number)]
+            # the fused optimiser walks parameter and moments side by side in memory: their layouts must agree
+            slots.setdefault(int(number), {})[name] = (
+                torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            )
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": slots})
         self.step = meta["step"]
         self.best = -math.inf if meta["best"] is None else meta["best"]

@@ -163,7 +163,7 @@ def test_killed_in_training_and_run_again_gives_the_same_weights(
     assert process.poll() is None, "training was over before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    resumed = run_small(cohort, tmp_path, often)
+    resumed = run_small(cohort, tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert found(resumed.stdout) == {"ingest", "preprocess"}
     receipt = json.loads(next(tmp_path.glob("train/*/artifact.json")).read_text())

@@ -17,6 +17,7 @@ from segpipe.learn.losses import DiceCE
 from segpipe.learn.optim import OptimConfig
 from segpipe.learn.task import Segmentation
 from segpipe.nets.encoder import EncoderSpec
+from segpipe.nets.precision import laid_out
 from segpipe.nets.unet import UNetSpec
 from tests.learn.conftest import MakeCase
 
@@ -49,7 +50,9 @@ def task() -> Segmentation:
     torch.manual_seed(0)
     axes = (2, 2, 2)
     encoder = EncoderSpec(in_channels=1, widths=(4, 8), strides=(axes,), kernels=((3, 3, 3),) * 2)
-    return Segmentation(UNetSpec(encoder=encoder, out_channels=2).build(), DiceCE())
+    network = UNetSpec(encoder=encoder, out_channels=2).build()
+    # the layout of real training: moments that lie otherwise in memory spoil a resumed run
+    return Segmentation(laid_out(network, 3, "cpu"), DiceCE())
 
 
 def recipe(**changes: object) -> Recipe:
