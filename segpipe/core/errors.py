@@ -19,6 +19,8 @@ class Exit(IntEnum):
     """The machine, not the data: disk full, no permission, a library is missing."""
     LOCKED = 5
     """Another process is making the same thing."""
+    REQUEUE = 75
+    """Asked to stop, and stopped with everything saved: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
 
 
 class SegpipeError(Exception):
@@ -53,6 +55,12 @@ class LockedError(SegpipeError):
     """Somebody else is at work here."""
 
     code = Exit.LOCKED
+
+
+class StopRequestError(SegpipeError):
+    """The process was asked to stop; what it had is saved."""
+
+    code = Exit.REQUEUE
 
 
 class FailedCasesError(SegpipeError):

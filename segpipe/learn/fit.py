@@ -1,9 +1,12 @@
 """The one training loop: resume, validate, average the weights, keep the best."""
 
+import contextlib
 import copy
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +15,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from segpipe.core.errors import ArtifactError, DataError
+from segpipe.core.errors import ArtifactError, DataError, StopRequestError
 from segpipe.core.section import Section, Undeciding
 from segpipe.core.stage import Workspace
 from segpipe.learn.augment import AugmentConfig, augmented
@@ -40,7 +43,7 @@ class FitConfig(Section):
     """Decay of the running average of the weights, which is what is validated and kept."""
     validate_every: PositiveInt = 200
     """Steps between looks at whole validation images."""
-    checkpoint_minutes: Annotated[PositiveFloat, Undeciding()] = 1.0
+    checkpoint_minutes: Annotated[PositiveFloat, Undeciding()] = 0.5
     """Minutes between checkpoints; a killed run goes on from the last."""
 
 
@@ -118,6 +121,7 @@ def fit(
 
     Raises:
         DataError: A loss is not finite; the text names step and cases.
+        StopRequestError: SIGTERM came; the state is saved.
     """
     config = recipe.fit
     state = _State(
@@ -128,7 +132,7 @@ def fit(
     last, best = work.path / f"{name}.last.safetensors", work.path / f"{name}.best.safetensors"
     resumed = _resume(state, last)
     saved = time.monotonic()
-    with work.progress("training", config.steps) as advance:
+    with work.progress("training", config.steps) as advance, _stop_requests() as stop:
         advance(state.step)
         for batch in ahead(sampler, state.step, config.steps):
             losses = _step(state, batch.to(work.device), recipe, work.device)
@@ -138,9 +142,11 @@ def fit(
                 work.log(losses, state.step)
             if validate and (state.step % config.validate_every == 0 or state.step == config.steps):
                 _validate(state, validate, best, work)
-            if time.monotonic() - saved > config.checkpoint_minutes * 60:
+            if time.monotonic() - saved > config.checkpoint_minutes * 60 or stop.is_set():
                 state.save(last)
                 saved = time.monotonic()
+            if stop.is_set():
+                raise StopRequestError(f"stopped at step {state.step} of {config.steps}, saved. Run again to go on.")
     if best.is_file():
         tensors, _ = load_tensors(best)
         task.load_state_dict(tensors)
@@ -150,6 +156,20 @@ def fit(
     return {"steps": config.steps, "resumed_at": resumed} | (
         {} if math.isinf(state.best) else {f"best_{SCORE}": state.best}
     )
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets: what a scheduler sends before it takes the machine away."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _resume(state: _State, last: Path) -> int:

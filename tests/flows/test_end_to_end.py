@@ -172,6 +172,24 @@ def test_killed_in_training_and_run_again_gives_the_same_weights(
     assert weights[0] == weights[1]
 
 
+def test_sigterm_saves_and_leaves_with_a_code_to_requeue_on(
+    cohort: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    reference, _ = finished
+    command = [sys.executable, "-m", "segpipe", "run", "--data", cohort, "-o", tmp_path, *SMALL]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not _steps(tmp_path) >= 10 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert re.search(r"stopped at step 1\d of 30, saved", said)
+    assert run_small(cohort, tmp_path).returncode == 0
+    weights = [(root / "latest" / "model" / "weights.safetensors").read_bytes() for root in (reference, tmp_path)]
+    assert weights[0] == weights[1]
+
+
 def _steps(out: Path) -> int:
     lines = [line for path in out.glob("train/*.partial/history.jsonl") for line in path.read_text().splitlines()]
     return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else 0
