@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from segpipe.core.errors import LockedError, MachineError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
-"""A list of numbers in indented JSON: easier to read on one line."""
+FLAT_LIST = re.compile(r"\[\n[^\[\]{}\"]*\]")
+"""A list of numbers in indented JSON, easier to read on one line. No text holds a bare line end, so none matches."""
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -49,7 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _explained(error: OSError, path: Path) -> Exception:
     if error.errno in FULL:
-        free = shutil.disk_usage(path.parent).free
+        there = next(folder for folder in path.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(there).free
         return MachineError(
             f"{path}: the disk is full ({free / 2**20:.0f} MiB free). "
             "Free some space and run again: what was finished is kept."
@@ -78,7 +79,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a NumPy array as ``.npy``."""
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    # "w+b": into a plain "wb" NumPy writes by itself, and its error on a full disk does not say so
+    with replacing(path) as temporary, temporary.open("w+b") as stream:
         np.save(stream, array, allow_pickle=False)
 
 
@@ -88,9 +90,14 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds it; the text names process, host and start.
+        MachineError: The folder may not be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as stream:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+")
+    except OSError as error:
+        raise _explained(error, path) from error
+    with opened as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

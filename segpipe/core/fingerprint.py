@@ -27,7 +27,7 @@ def file_sha256(path: Path) -> str:
 def listing(root: Path, paths: list[Path]) -> list[list[str | int]]:
     """Return ``[relative path, bytes, time of change in ns]`` of each file, sorted; a missing one has -1."""
     rows: list[list[str | int]] = []
-    for path in sorted(set(paths)):
+    for path in set(paths):
         try:
             status = path.stat()
             size, changed = status.st_size, status.st_mtime_ns
@@ -35,4 +35,4 @@ def listing(root: Path, paths: list[Path]) -> list[list[str | int]]:
             size, changed = -1, -1
         name = path.relative_to(root) if path.is_relative_to(root) else path.name
         rows.append([str(name), size, changed])
-    return rows
+    return sorted(rows)  # by name: where the files lie does not count

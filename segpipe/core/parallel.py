@@ -86,7 +86,10 @@ def run_cases(
     queue = iter(cases)
     while True:
         while len(pending) < in_flight and (head := next(queue, None)) is not None:
-            pending[_submit(executor, work, head[1])] = head[0]
+            future = _submit(executor, work, head[1])
+            pending[future] = head[0]
+            if future.done():  # a serial executor has worked: hand it over before the next one
+                break
         if not pending:
             break
         done, _ = wait(pending, return_when=FIRST_COMPLETED)

@@ -43,10 +43,10 @@ class Store:
         """Return the finished artifact, or None; a folder without a readable receipt is not finished."""
         path = self.root / stage / name
         try:
-            receipt = json.loads((path / RECEIPT).read_text())
-        except (OSError, ValueError):
+            summary = read_receipt(path)["summary"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Artifact(stage, name, path, receipt.get("summary", {}))
+        return Artifact(stage, name, path, summary)
 
     def all(self, stage: str) -> Iterator[Artifact]:
         """Yield the finished artifacts of a stage, newest first."""

@@ -1,6 +1,8 @@
 """Reading and writing images: the only door to nibabel and SimpleITK."""
 
 import gzip
+import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -24,6 +26,12 @@ MAX_BYTES = 16 * 2**30
 """Largest array that is read: a header that claims more is a damaged one."""
 HEADER_BYTES = {348: "nifti1", 540: "nifti2"}
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+FORMS = (
+    "qform_code",
+    "sform_code",
+    *[f"quatern_{x}" for x in "bcd"],
+    *[f"{x}_{y}" for x in ("qoffset", "srow") for y in "xyz"],
+)
 MILLIMETRES = {"unknown": 1.0, "meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
@@ -53,8 +61,9 @@ def read_volume(path: Path) -> Volume:
     if path.stat().st_size == 0:
         raise DataError(f"{path.name}: the file is empty (0 bytes). Fetch it again.")
     if path.name.lower().endswith(NIFTI):
-        image = _nifti(path)
-        return Volume(_channels_first(_voxels(image, path), path), _geometry(image, path))
+        with np.errstate(all="ignore"):  # a damaged header holds any number: what is none is found afterwards
+            image = _nifti(path)
+            return Volume(_channels_first(_voxels(image, path), path), _geometry(image, path))
     if path.name.lower().endswith(OTHERS):
         return _read_with_itk(path)
     raise DataError(f"{path.name}: not an image format that is read ({', '.join(SUFFIXES)}).")
@@ -69,17 +78,24 @@ def _nifti(path: Path) -> Any:
     kind = nib.Nifti1Image if {348} & {size, struct.unpack(">i", data[:4])[0]} else nib.Nifti2Image
     try:
         image = kind.from_bytes(data)
+        # as it lies in the file: nibabel mends a header as it reads it, and a spacing of 0 becomes 1 mm
+        spacing = kind.header_class.from_fileobj(io.BytesIO(data), check=False)["pixdim"][1:4]
         shape, bits = image.shape, int(image.header["bitpix"])
         offset = int(image.dataobj.offset)
+        image.header.get_xyzt_units()  # fails for a unit that there is not
     except Exception as error:  # nibabel raises many kinds for a damaged header
         raise DataError(f"{path.name}: the NIfTI header is damaged ({error}). Fetch it again.") from error
     wanted = int(np.prod([max(n, 0) for n in shape], dtype=object)) * bits // 8
     if wanted <= 0 or wanted > MAX_BYTES:
         raise DataError(f"{path.name}: the header claims a shape of {shape}. It is damaged: fetch the file again.")
-    if len(data) - offset < wanted:
+    if offset < image.header["sizeof_hdr"]:
         raise DataError(
-            f"{path.name}: the file is cut short ({len(data) - offset} of {wanted} bytes of voxels). Fetch it again."
+            f"{path.name}: a header without its voxels. Convert the .hdr and .img pair to one .nii.gz file."
         )
+    if (there := max(len(data) - offset, 0)) < wanted:
+        raise DataError(f"{path.name}: the file is cut short ({there} of {wanted} bytes of voxels). Fetch it again.")
+    if not image.header["sform_code"] and not (spacing[: len(shape)] != 0).all():
+        raise DataError(f"{path.name}: the header holds no voxel size. Set pixdim, or export the file again.")
     return image
 
 
@@ -118,13 +134,15 @@ def _channels_first(array: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 def _geometry(image: Any, path: Path) -> Geometry:
-    header = image.header
-    if not header["qform_code"] and not header["sform_code"] and (header["pixdim"][1:4] <= 0).any():
-        raise DataError(f"{path.name}: the header holds no voxel size. Set pixdim, or export the file again.")
-    unit, _ = header.get_xyzt_units()
-    affine = np.diag([MILLIMETRES[unit]] * 3 + [1.0]) @ image.affine
+    unit, _ = image.header.get_xyzt_units()
+    affine = np.asarray(image.affine, np.float64).copy()
+    affine[:3] *= MILLIMETRES[unit]
+    return _on_grid(tuple(image.shape[:3]), affine, path)
+
+
+def _on_grid(shape: tuple[int, ...], affine: NDArray[np.float64], path: Path) -> Geometry:
     try:
-        return Geometry(tuple(image.shape[:3]), affine)
+        return Geometry(shape, affine)
     except GeometryError as error:
         raise GeometryError(f"{path.name}: {error}. Repair the header, or export the file again.") from error
 
@@ -135,9 +153,10 @@ def _read_with_itk(path: Path) -> Volume:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DataError(f"{path.name}: cannot be read ({reason}). Fetch it again.") from error
+        raise DataError(f"{path.name}: cannot be read ({_reason(error)}). Fetch it again.") from error
     rank = image.GetDimension()
+    if rank not in (2, 3):
+        raise DataError(f"{path.name}: {rank} axes {image.GetSize()}; 2 or 3 are read. Store channels as components.")
     array = sitk.GetArrayFromImage(image)
     channels = array if image.GetNumberOfComponentsPerPixel() > 1 else array[..., None]
     affine = np.eye(rank + 1)
@@ -145,7 +164,16 @@ def _read_with_itk(path: Path) -> Volume:
     affine[:-1, :-1] = flip @ np.asarray(image.GetDirection()).reshape(rank, rank) * np.asarray(image.GetSpacing())
     affine[:-1, -1] = flip @ np.asarray(image.GetOrigin())
     # ITK's array runs (Z, Y, X, C)
-    return Volume(channels.transpose(rank, *range(rank - 1, -1, -1)), Geometry(image.GetSize(), affine))
+    return Volume(channels.transpose(rank, *range(rank - 1, -1, -1)), _on_grid(image.GetSize(), affine, path))
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return the one line of ITK's many that says what is wrong."""
+    lines = str(error).strip().splitlines()
+    if lines[-1].startswith("[nrrd]"):
+        return lines[-1]
+    said = next((line for line in lines if "ERROR: " in line), lines[-1])
+    return re.sub(r"^.*ERROR: (\w+\(0x\w+\): )?", "", said)
 
 
 def write_volume(path: Path, volume: Volume, header_of: Path | None = None) -> None:
@@ -162,14 +190,27 @@ def write_volume(path: Path, volume: Volume, header_of: Path | None = None) -> N
         array = array.astype(np.int32 if array.dtype != bool else np.uint8)
     image = nib.Nifti1Image(array, volume.geometry.affine, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
-    if header_of is not None and header_of.name.lower().endswith(NIFTI) and header_of.is_file():
-        original = nib.load(header_of)
-        assert isinstance(original, nib.Nifti1Image)
-        unit, _ = original.header.get_xyzt_units()
-        if unit in ("mm", "unknown") and np.allclose(original.affine, volume.geometry.affine, atol=1e-3):
-            image.set_sform(original.get_sform(), int(original.header["sform_code"]))
-            image.set_qform(original.get_qform(), int(original.header["qform_code"]), strip_shears=True)
-            image.header.set_xyzt_units(unit)
+    if header_of is not None and (taken := _forms_of(header_of, volume.geometry)) is not None:
+        taken.set_data_dtype(array.dtype)
+        image = nib.Nifti1Image(array, None, taken)
     raw = image.to_bytes()
     # no name and no time in the gzip header: the same volume gives the same bytes
     write_bytes(path, gzip.compress(raw, compresslevel=1, mtime=0) if path.name.endswith(".gz") else raw)
+
+
+def _forms_of(path: Path, geometry: Geometry) -> Any:
+    """Return a new header with the forms and units of a NIfTI file; None where it does not hold this grid in mm."""
+    if not path.name.lower().endswith(NIFTI) or not path.is_file():
+        return None
+    source = nib.load(path)
+    unit, _ = source.header.get_xyzt_units()
+    spacing = source.header["pixdim"][1:4]
+    same = source.shape[:3] == geometry.shape and np.allclose(source.affine, geometry.affine, atol=1e-3)
+    if unit not in ("mm", "unknown") or not same or not (np.isfinite(spacing) & (spacing > 0)).all():
+        return None
+    header = nib.Nifti1Header()
+    for name in FORMS:  # as they stand: a form without a code may be nonsense, which is no concern of ours
+        header[name] = source.header[name]
+    header["pixdim"][:4] = source.header["pixdim"][:4]
+    header.set_xyzt_units(unit)
+    return header

@@ -30,7 +30,7 @@ class Geometry:
     affine: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        affine = np.asarray(self.affine, np.float64)
+        affine = np.array(self.affine, np.float64)  # a copy: the caller may go on with its own
         rank = len(self.shape)
         if affine.shape != (rank + 1, rank + 1):
             raise GeometryError(
@@ -39,7 +39,7 @@ class Geometry:
         if not np.isfinite(affine).all():
             raise GeometryError("the affine holds values that are not numbers")
         columns = np.linalg.norm(affine[:-1, :-1], axis=0)
-        if (columns < 1e-9).any() or abs(np.linalg.det(affine[:-1, :-1] / columns)) < 1e-3:
+        if (columns < 1e-9).any() or not abs(np.linalg.det(affine[:-1, :-1] / columns)) >= 1e-3:
             raise GeometryError("the affine is singular: two axes point the same way, or one has no length")
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))

@@ -62,17 +62,14 @@ Normalise = Annotated[ZScore | Window | Unchanged, Field(discriminator="kind")]
 def foreground_samples(channel: NDArray[np.generic], foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return up to ``SAMPLES`` values (n,) of the labelled voxels, evenly spread and the same each time."""
     values = np.asarray(channel[foreground], np.float32)
-    step = max(len(values) // SAMPLES, 1)
-    return values[::step][:SAMPLES]
+    chosen = np.linspace(0, len(values) - 1, min(len(values), SAMPLES)).astype(int)
+    return np.asarray(values[chosen], np.float32)
 
 
 def window_of(samples: Sequence[NDArray[np.float32]]) -> Window:
     """Return the CT window of a data set from the foreground values of its cases (Isensee et al. 2021)."""
     values = np.concatenate(samples)
     low, high = np.percentile(values, [0.5, 99.5])
-    return Window(
-        low=round(float(low), 4),
-        high=round(float(high), 4),
-        mean=round(float(values.mean(dtype=np.float64)), 4),
-        sd=round(max(float(values.std(dtype=np.float64)), MIN_SD), 4),
-    )
+    mean, sd = values.mean(dtype=np.float64), max(values.std(dtype=np.float64), MIN_SD)
+    low, high, mean, sd = (float(f"{value:.6g}") for value in (low, high, mean, sd))  # people read them
+    return Window(low=low, high=high, mean=mean, sd=sd)

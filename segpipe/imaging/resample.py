@@ -29,26 +29,24 @@ def resample_image(volume: Volume, onto: Geometry, order: int = 3) -> Volume:
     Raises:
         GeometryError: The axes of the two grids are not parallel.
     """
-    turned, positions = _aligned(volume, onto)
+    turned, positions, steps = _aligned(volume, onto)
     if _same_grid(turned.shape[1:], positions):
         return Volume(np.ascontiguousarray(turned), onto)
     array = turned.astype(np.float32)
     low, high = float(array.min()), float(array.max())
     weights = [
-        _weights(count, tuple(where), order, smooth=True)
-        for count, where in zip(array.shape[1:], positions, strict=True)
+        _weights(count, tuple(where), order, step)
+        for count, where, step in zip(array.shape[1:], positions, steps, strict=True)
     ]
     return Volume(np.clip(_apply(array, weights), low, high), onto)
 
 
 def resample_scores(volume: Volume, onto: Geometry) -> Volume:
     """Return scores (K, *S) on another grid, linearly; outside the old grid the rim is repeated."""
-    turned, positions = _aligned(volume, onto)
+    turned, positions, _ = _aligned(volume, onto)
     if _same_grid(turned.shape[1:], positions):
         return Volume(np.ascontiguousarray(turned), onto)
-    weights = [
-        _weights(count, tuple(where), 1, smooth=False) for count, where in zip(turned.shape[1:], positions, strict=True)
-    ]
+    weights = [_weights(count, tuple(where), 1) for count, where in zip(turned.shape[1:], positions, strict=True)]
     channels = [_apply(np.asarray(channel[None], np.float32), weights) for channel in turned]
     return Volume(np.concatenate(channels), onto)
 
@@ -63,38 +61,41 @@ def resample_labels(labels: Volume, onto: Geometry) -> Volume:
         labels: (1, *S) integers.
         onto: Any grid with parallel axes; outside ``labels`` it is background (0).
     """
-    turned, positions = _aligned(labels, onto)
+    turned, positions, _ = _aligned(labels, onto)
     if _same_grid(turned.shape[1:], positions):
         return Volume(np.ascontiguousarray(turned), onto)
     counts = turned.shape[1:]
     weights = [
-        _weights(count, tuple(where), 1, smooth=False) * _inside(count, where)[:, None]
+        _weights(count, tuple(where), 1) * _inside(count, where)[:, None]
         for count, where in zip(counts, positions, strict=True)
     ]
     result = np.zeros((1, *onto.shape), labels.array.dtype)
-    values = [value for value in np.unique(turned) if value != 0]
-    shares = {value: _apply((turned == value).astype(np.float32), weights) for value in values}
+    best = np.zeros((1, *onto.shape), np.float32)
     # what no structure claims is background, outside the old grid too
-    best = np.ones((1, *onto.shape), np.float32)
-    for share in shares.values():
-        best -= share
-    for value in values:
-        wins = shares[value] > best
+    background = np.ones((1, *onto.shape), np.float32)
+    for value in np.unique(turned[turned != 0]):
+        share = _apply((turned == value).astype(np.float32), weights)
+        wins = share > best
         result[wins] = value
-        best = np.where(wins, shares[value], best)
+        best[wins] = share[wins]
+        background -= share
+    result[background >= best] = 0
     return Volume(result, onto)
 
 
-def _aligned(volume: Volume, onto: Geometry) -> tuple[NDArray[np.generic], list[NDArray[np.float64]]]:
-    """Return the array with its axes in the order of ``onto``, and the old index of each new voxel, by axis."""
+def _aligned(
+    volume: Volume, onto: Geometry
+) -> tuple[NDArray[np.generic], list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the array with its axes turned to ``onto``; by axis, the old index of each new voxel, and the step."""
     order, flips = turn(volume.geometry, onto)
     source = volume.geometry.permuted(order).flipped(flips)
     array = volume.array.transpose(0, *[axis + 1 for axis in order])
     array = np.flip(array, tuple(axis + 1 for axis, flip in enumerate(flips) if flip))
     first = source.index(onto.affine[:-1, -1])
-    step = np.asarray(onto.spacing) / np.asarray(source.spacing)
-    positions = [first[axis] + step[axis] * np.arange(n) for axis, n in enumerate(onto.shape)]
-    return array, positions
+    # from the affines: ``spacing`` is rounded, and over thousands of small voxels that adds up
+    steps = np.linalg.norm(onto.affine[:-1, :-1], axis=0) / np.linalg.norm(source.affine[:-1, :-1], axis=0)
+    positions = [first[axis] + steps[axis] * np.arange(n) for axis, n in enumerate(onto.shape)]
+    return array, positions, steps
 
 
 def _same_grid(counts: Sequence[int], positions: Sequence[NDArray[np.float64]]) -> bool:
@@ -109,17 +110,16 @@ def _inside(count: int, where: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def _weights(count: int, where: tuple[float, ...], order: int, *, smooth: bool) -> NDArray[np.float32]:
-    """Return the (new, old) matrix that interpolates ``count`` samples at the positions ``where``."""
+def _weights(count: int, where: tuple[float, ...], order: int, step: float = 1.0) -> NDArray[np.float32]:
+    """Return the (new, old) matrix that interpolates ``count`` samples at ``where``, smoothed first if ``step`` > 1."""
     positions = np.clip(np.asarray(where), 0, count - 1)
     degree = min(order, count - 1)
     if degree < 1:
         return np.ones((len(where), count), np.float32)
     degree = 1 if degree == 2 else degree
     matrix = make_interp_spline(np.arange(count), np.eye(count), k=degree)(positions)
-    ratio = where[1] - where[0] if len(where) > 1 else 1.0
-    if smooth and ratio > 1:
-        matrix = matrix @ _gaussian(count, (ratio - 1) / 2)
+    if step > 1:
+        matrix = matrix @ _gaussian(count, (step - 1) / 2)
     matrix[np.abs(matrix) < NEGLIGIBLE] = 0
     return np.asarray(matrix, np.float32)
 

@@ -61,7 +61,8 @@ class Regions(Section):
 class SignedDistance(Section):
     """Signed distance to each structure's border: negative inside, in units of ``clip_mm``, from -1 to 1.
 
-    Decoded by the structure whose border lies deepest, where any is below 0 (Xue et al. 2020, arXiv 1912.03849).
+    Decoded by the structure whose border lies deepest, where any is below 0 (Xue et al. 2020, arXiv 1912.03849);
+    where structures overlap, by painting in order.
     """
 
     kind: Literal["signed_distance"] = "signed_distance"
@@ -90,6 +91,9 @@ class SignedDistance(Section):
 
     def decode(self, scores: NDArray[np.floating], labels: LabelSet) -> NDArray[np.uint16]:
         """Return label values (*S) of predicted distances (R, *S)."""
+        if sum(len(structure.values) for structure in labels.structures) > len(labels.values):
+            # of two nested structures the outer one is always the deeper
+            return Regions().decode(-scores, labels)
         paints = np.asarray([structure.paint for structure in labels.structures], np.uint16)
         return np.where(scores.min(axis=0) < 0, paints[scores.argmin(axis=0)], np.uint16(0))
 

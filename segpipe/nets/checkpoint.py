@@ -1,6 +1,8 @@
 """Weights in files that explain themselves and run no code: safetensors beside JSON."""
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +37,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     # detached copies: two names of one memory are refused by the format
     flat = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(flat, temporary, metadata={META: json.dumps(meta, allow_nan=False)})
+        try:
+            save_file(flat, temporary, metadata={META: json.dumps(meta, allow_nan=False)})
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            # as the system said it: a full disk is told as such
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -74,21 +83,26 @@ def load_model(folder: Path) -> ModelFile:
     """
     try:
         described = json.loads((folder / MODEL).read_text())
-        spec = UNetSpec.model_validate(described["network"])
-    except (OSError, ValueError, KeyError) as error:
+        if described["format"] != FORMAT:
+            raise ArtifactError(
+                f"{folder}: model format {described['format']}; this segpipe reads {FORMAT}. Update it."
+            )
+        spec, sha256 = UNetSpec.model_validate(described["network"]), described["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{folder}: not a model folder ({MODEL} is missing or damaged). Give the folder that training "
             "wrote: OUT/latest/model."
         ) from error
-    if described.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{folder}: model format {described.get('format')}; this segpipe reads {FORMAT}. Update it."
-        )
     weights = folder / WEIGHTS
-    if not weights.is_file() or file_sha256(weights) != described["weights_sha256"]:
+    if not weights.is_file() or file_sha256(weights) != sha256:
         raise ArtifactError(f"{weights}: the weights are missing or not those of {MODEL}. Copy the whole folder again.")
     tensors, _ = load_tensors(weights)
     with torch.device("meta"):  # no time spent on weights that are replaced at once
         network = spec.build()
-    network.load_state_dict(tensors, strict=True, assign=True)
+    try:
+        network.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{weights}: the weights do not fit the network of {MODEL}. Export the model again."
+        ) from error
     return ModelFile(network.eval(), described)

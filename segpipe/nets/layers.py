@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from segpipe.core.errors import GeometryError
 
@@ -42,9 +41,9 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C, *S), each channel of each image with mean 0 and variance 1, then scaled and shifted."""
-        if x.device.type != "cpu":
-            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPS)
         cudnn = torch.backends.cudnn.enabled
+        if x.device.type != "cpu":  # not torch.nn's function: that refuses a bottleneck of one voxel
+            return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, EPS, cudnn)  # noqa: FBT003
         images = [
             torch.batch_norm(one, self.weight, self.bias, None, None, True, 0.0, EPS, cudnn)  # noqa: FBT003 - positional in torch
             for one in torch.split(x, 1)

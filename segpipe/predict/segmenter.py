@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.errors import ArtifactError, DataError
+from segpipe.core.errors import ArtifactError, ConfigError, DataError
 from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import prepare_image
 from segpipe.imaging.geometry import Geometry
@@ -58,7 +58,11 @@ class Segmenter:
 
         Raises:
             DataError: The scan has another number of channels than the training images, or is not finite.
+            ConfigError: A structure that is to be cleaned is none of the model's.
         """
+        groups = self.plan.labels.groups()
+        if unknown := [name for name in self.clean.largest_only if name not in groups]:
+            raise ConfigError(f"clean.largest_only: no structure is named '{unknown[0]}'. Take it out.")
         wanted = [channel.name for channel in self.plan.channels]
         if len(scan.array) != len(wanted):
             raise DataError(f"has {len(scan.array)} channel(s); the model needs {len(wanted)}: {', '.join(wanted)}.")
@@ -70,9 +74,9 @@ class Segmenter:
         labels = np.zeros(scan.geometry.shape, np.uint16)
         part = scan.geometry.cropped(box.start, box.shape)
         labels[box.slices] = self._labels(image, part)
-        groups = self.plan.labels.groups()
         labels = clean_up(labels, [groups[name] for name in self.clean.largest_only])
-        narrow = np.uint8 if max(structure.paint for structure in self.plan.labels.structures) < 256 else np.uint16
+        values = [value for structure in self.plan.labels.structures for value in (structure.paint, *structure.values)]
+        narrow = np.uint8 if max(values) < 256 else np.uint16
         return Volume(labels.astype(narrow)[None], scan.geometry)
 
     def _labels(self, image: Volume, onto: Geometry) -> NDArray[np.uint16]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
@@ -25,7 +25,7 @@ class WindowConfig(Section):
     """Share of a tile that its neighbour covers too; with `valid` convolutions tiles abut, whatever this says."""
     batch: PositiveInt = 2
     """Tiles at a time."""
-    mirror_axes: tuple[int, ...] = ()
+    mirror_axes: tuple[NonNegativeInt, ...] = ()
     """Axes along which the image is also predicted flipped, and the results averaged (test-time augmentation)."""
     precision: Precision = "auto"
     """As in training."""
