@@ -1,6 +1,7 @@
 """The command line: each command parses, calls one function, prints."""
 
 import errno
+import json
 import logging
 from collections.abc import Callable
 from functools import wraps
@@ -200,8 +201,9 @@ def read_config(
     from segpipe.config import load_config  # noqa: PLC0415
     from segpipe.shipped import shipped  # noqa: PLC0415
 
-    overrides = [f"ingest.source.root={data}"] if data else []
-    overrides += [f"run.store={out}"] if out else []
+    # quoted: YAML would take a folder named 2026-03-01 for a date
+    overrides = [f"ingest.source.root={json.dumps(str(data), ensure_ascii=False)}"] if data else []
+    overrides += [f"run.store={json.dumps(str(out), ensure_ascii=False)}"] if out else []
     path = Path(config)
     if path.suffix not in (".yaml", ".yml"):
         if "=" in config:  # the config was left out, and a setting stands in its place

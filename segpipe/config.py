@@ -22,6 +22,7 @@ from segpipe.stages.train import TrainConfig
 from segpipe.tracking import TrackingConfig
 
 KIND = "kind"
+DATA = "ingest.source.root"
 
 
 class RunConfig(Section):
@@ -74,11 +75,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}). Give a YAML file, or see 'segpipe init'."
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: this is no valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as 'ingest:' and 'train:', found {type(tree).__name__}.")
-    for text in overrides:
+    # kinds first: they may start a section afresh, whichever order they were given in
+    for text in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith(f".{KIND}")):
         _lay_over(tree, text)
     return validated(tree, str(path))
 
@@ -108,10 +110,13 @@ def _lay_over(tree: dict[str, Any], text: str) -> None:
         if not isinstance(deeper, dict):
             deeper = node[name] = {}
         node = deeper
-    parsed = yaml.safe_load(value) if value else None
+    try:
+        parsed = yaml.safe_load(value) if value else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: '{value}' is no valid YAML. Put quotes around such text.") from error
     if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
         parsed = float(parsed)  # YAML 1.1 takes 1e-3 for a word
-    if last == KIND and node.get(KIND) != parsed:
+    if last == KIND and node.get(KIND, parsed) != parsed:
         node.clear()
     node[last] = parsed
 
@@ -126,7 +131,7 @@ def _explained(error: Mapping[str, Any]) -> str:
             f"Did you mean {near[0]}?" if near else f"It has: {', '.join(names)}."
         )
     if error["type"] == "missing":
-        return f"{key}: is needed."
+        return f"{key}: is needed." + (" Give the folder of the data set with --data." if key == DATA else "")
     shown = "" if isinstance(error["input"], dict | list) else f" = {error['input']}"
     return f"{key}{shown}: {str(error['msg']).removeprefix('Value error, ')}"
 
@@ -158,8 +163,8 @@ def sections_of(annotation: Any) -> Iterator[type[Section]]:
         yield from sections_of(part)
 
 
-def flat(settings: Section) -> dict[str, Any]:
-    """Return the settings as ``{"train.fit.steps": 1000, …}``."""
+def flat(settings: Section, *, places: bool = True) -> dict[str, Any]:
+    """Return the settings as ``{"train.fit.steps": 1000, …}``, or only those that name no place on this machine."""
 
     def walk(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict) and value:
@@ -168,7 +173,7 @@ def flat(settings: Section) -> dict[str, Any]:
         else:
             yield key, value
 
-    return dict(walk(settings.model_dump(mode="json"), ""))
+    return dict(walk(settings.model_dump(mode="json") if places else settings.deciding(), ""))
 
 
 def explain(key: str) -> list[str]:
@@ -209,21 +214,19 @@ def describe() -> str:
     lines = ["# Every setting", "", "Made by `segpipe config docs`; do not edit.", ""]
 
     def table(section: type[Section], key: str) -> None:
-        title = f"`{key}`" + (
-            f" with `kind: {section.model_fields[KIND].default}`" if KIND in section.model_fields else ""
-        )
+        one_of_a_menu = KIND in section.model_fields and len(get_args(section.model_fields[KIND].annotation)) == 1
+        title = f"`{key}`" + (f" with `kind: {section.model_fields[KIND].default}`" if one_of_a_menu else "")
         lines.extend([f"## {title}", "", " ".join((section.__doc__ or "").split()), ""])
         lines.extend(["| key | default | meaning |", "|---|---|---|"])
         deeper: list[tuple[type[Section], str]] = []
         for name, field in section.model_fields.items():
-            if name == KIND:
+            if name == KIND and one_of_a_menu:
                 continue
             inner = list(sections_of(field.annotation))
             deeper += [(one, f"{key}.{name}") for one in inner]
-            default = "see below" if inner else ("needed" if field.is_required() else f"`{field.default!r}`")
-            lines.append(
-                f"| `{key}.{name}` | {default} | {' '.join((field.description or '').split())} |".replace("`.", "`")
-            )
+            value = None if field.is_required() else field.get_default(call_default_factory=True)
+            default = "see below" if inner else "needed" if field.is_required() else f"`{value!r}`"
+            lines.append(f"| `{key}.{name}` | {default} | {' '.join((field.description or '').split())} |")
         lines.append("")
         for one, where in deeper:
             table(one, where)

@@ -73,8 +73,11 @@ def load_pipeline(name: str) -> PipelineSpec:
     except OSError as error:
         names = ", ".join(shipped_names("pipelines"))
         raise ConfigError(f"{name}: there is no such pipeline. Those that ship: {names}.") from error
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ConfigError(f"{name}: no pipeline ({' '.join(str(error).split())}).") from error
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ConfigError(f"{name}: no pipeline ({'; '.join(reasons)}). It has a description and stages.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: this is no valid YAML ({' '.join(str(error).split())}).") from error
     if unknown := [stage for stage in spec.stages if stage not in STAGES]:
         raise ConfigError(f"{name}: there is no stage '{unknown[0]}'. There are: {', '.join(STAGES)}.")
     for index, stage in enumerate(spec.stages):
@@ -105,6 +108,8 @@ def run_pipeline(
         SegpipeError: A stage failed; what the others made is kept.
     """
     store = Store(config.run.store)
+    if store.root.is_file():
+        raise ConfigError(f"{store.root}: is a file. Give a folder for the results with -o.")
     steps = plan_steps(spec, config, store)
     if only is not None and only not in spec.stages:
         raise ConfigError(f"--only {only}: this pipeline has no such stage. It has: {', '.join(spec.stages)}.")
@@ -113,7 +118,8 @@ def run_pipeline(
     tracker = open_tracker(config.run.tracking, store.root) if to_make else None
     if tracker:
         store.root.mkdir(parents=True, exist_ok=True)
-        tracker.begin(name, flat(config.model_copy(update={"run": config.run.model_copy(update={"store": Path()})})))
+        told_of = flat(config, places=False).items()
+        tracker.begin(name, {key: value for key, value in told_of if not key.startswith("run.tracking.")})
     well = False
     try:
         for step in steps:

@@ -1,5 +1,6 @@
 """A commented first config for a data set that was looked at."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,16 +57,20 @@ def write_starter(data: Path, out: Path) -> Iterator[str]:
         labels = f"    labels: {{{line}}}   # rename these\n"
         found = Auto(root=data, labels=values).read()
     text = TEXT.format(
-        name=found.header.name,
+        name=_one_line(found.header.name),
         count=len(found.cases),
         layout=found.header.layout,
-        channels=", ".join(channel.name for channel in found.header.channels),
-        structures=", ".join(found.header.labels.names),
+        channels=_one_line(", ".join(channel.name for channel in found.header.channels)),
+        structures=_one_line(", ".join(found.header.labels.names)),
         file=out,
-        root=data,
+        root=json.dumps(str(data), ensure_ascii=False),  # quoted: a folder may be named 2026-03-01, or hold a colon
         labels=labels,
     )
     write_text(out, text)
     yield f"{found.header.name}: {len(found.cases)} cases, layout {found.header.layout}"
     yield f"structures: {', '.join(found.header.labels.names)}" + ("" if named else " (rename them in the config)")
     yield f"next: segpipe run {out}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

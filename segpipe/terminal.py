@@ -41,9 +41,10 @@ class Terminal(Told):
         name = artifact.stage
         if step.found is not None:
             self.console.print(f"{name:<12} {artifact.fingerprint}  found, nothing to do")
-            return
-        seconds = time.monotonic() - self.began[name]
-        self.console.print(f"{name:<12} {artifact.fingerprint}  made in {seconds:.1f} s   {_words(artifact.summary)}")
+        else:
+            seconds = time.monotonic() - self.began[name]
+            told = _words(artifact.summary)
+            self.console.print(f"{name:<12} {artifact.fingerprint}  made in {seconds:.1f} s   {told}", markup=False)
         if name == "ingest":
             self._quarantine(artifact.path / "quarantine.jsonl")
 

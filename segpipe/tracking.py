@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,9 @@ from segpipe.core.stage import Artifact
 
 logger = logging.getLogger(__name__)
 PARAM_LIMIT = 500
+SQLITE = "sqlite:///"
+PORTABLE = "mlflow-artifacts:/"
+"""Where the files of runs lie, seen from a server: no path of this machine enters the database."""
 
 
 class TrackingConfig(Section):
@@ -72,8 +76,9 @@ class MlflowTracker:
 
     def __init__(self, config: TrackingConfig, store: Path) -> None:
         self.config = config
-        self.uri = config.uri or f"sqlite:///{(store / 'mlflow.db').resolve()}"
-        self.artifacts = (store / "mlartifacts").resolve()
+        self.uri = config.uri or f"{SQLITE}{(store / 'mlflow.db').resolve()}"
+        self.is_file = self.uri.startswith(SQLITE)
+        self.artifacts = Path(self.uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts"
         self.client: Any = None
         self.experiment = ""
         self.parent: str | None = None
@@ -116,11 +121,17 @@ class MlflowTracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # where it was imported before
         from mlflow.tracking import MlflowClient  # noqa: PLC0415 - heavy, and only where it is wanted
 
+        location = PORTABLE if self.is_file else None
+        if location:
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+            SqlAlchemyStore(self.uri, location)  # a client would note the current folder in a new database
         self.client = MlflowClient(self.uri)
         found = self.client.get_experiment_by_name(self.config.experiment)
-        location = None if self.config.uri else self.artifacts.as_uri()
         self.experiment = (
             found.experiment_id if found else self.client.create_experiment(self.config.experiment, location)
         )
@@ -153,11 +164,21 @@ class MlflowTracker:
 
     def _end(self, files: Mapping[str, Path], well: bool) -> None:  # noqa: FBT001 - called by _try
         for folder, path in files.items():
-            if path.is_dir():
+            if self.is_file:
+                self._copy(path, self.artifacts / str(self.parent) / "artifacts" / folder)
+            elif path.is_dir():
                 self.client.log_artifacts(self.parent, str(path), folder)
             elif path.is_file():
                 self.client.log_artifact(self.parent, str(path), folder or None)
         self.client.set_terminated(self.parent, "FINISHED" if well else "FAILED")
+
+    def _copy(self, path: Path, into: Path) -> None:
+        """Put what is kept where a server looks for it that is started with --artifacts-destination."""
+        if path.is_dir():
+            shutil.copytree(path, into, dirs_exist_ok=True)
+        elif path.is_file():
+            into.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, into)
 
 
 def _key(name: str) -> str:

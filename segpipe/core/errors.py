@@ -71,6 +71,8 @@ class FailedCasesError(SegpipeError):
         lines = [f"{case}: {_one_line(error)}" for case, error in self.failures.items()]
         more = f" | and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
         super().__init__(f"{len(lines)} case(s) failed, the others are done. " + " | ".join(lines[:SHOWN]) + more)
+        if any(isinstance(error, MachineError) for error in self.failures.values()):
+            self.code = Exit.ENVIRONMENT
 
     def __reduce__(self) -> tuple[type["FailedCasesError"], tuple[dict[str, BaseException]]]:
         return type(self), (self.failures,)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -45,7 +46,8 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # each worker is one case: libraries that start threads of their own would only fight over the cores
     for name in (
         "OMP_NUM_THREADS",
@@ -54,6 +56,13 @@ def _one_thread() -> None:
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
     ):
         os.environ[name] = "1"
+
+
+def _end_with_parent() -> None:
+    """Leave when the process that started this one is gone: killed, it cannot say so itself."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -66,7 +75,7 @@ def open_executor(config: ExecutorConfig) -> Iterator[Executor]:
         return
     # spawn: forking a process that has started torch's threads can hang
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_one_thread) as executor:
+    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as executor:
         yield executor
 
 

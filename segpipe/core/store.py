@@ -76,6 +76,8 @@ class Store:
             # a folder under the final name without a receipt was damaged from outside
             shutil.rmtree(final, ignore_errors=True)
             partial.mkdir(parents=True, exist_ok=True)
+            for litter in partial.rglob(".*.tmp.*"):  # half-written files of a run that was killed
+                litter.unlink()
             began = datetime.now(UTC)
             work = replace(tools(partial), earlier=tuple(artifact.path for artifact in self.all(stage.name)))
             summary = stage.run(settings, inputs, work)

@@ -1,5 +1,7 @@
 """What is checked of each case before anything expensive: every fault gets one clear line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +20,8 @@ from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.volume import Volume
 
 PLAUSIBLE_MM = (0.005, 50.0)
+SAME_SPACING = 0.01
+"""Share by which two spacings may differ before they are named as the reason."""
 SHOWN = 5
 
 
@@ -50,16 +54,18 @@ def check_case(job: CheckJob) -> Case | Refusal:
         return Refusal(job.raw.id, str(error))
     except (MemoryError, OSError) as error:
         name = job.raw.images[0].name
-        return Refusal(job.raw.id, f"{name}: cannot be read ({error or type(error).__name__}). Fetch it again.")
+        return Refusal(job.raw.id, f"{name}: cannot be read ({str(error) or type(error).__name__}). Fetch it again.")
 
 
 def _checked(job: CheckJob) -> Case:
     raw = job.raw
     if raw.label is None and not raw.unlabelled:
-        raise DataError(f"{raw.images[0].name}: has no label file. Add one with the same name, or take the case out.")
-    grid = _check_images(raw, len(job.header.channels), job.config)
+        image = raw.images[0].relative_to(job.root).as_posix()
+        raise DataError(f"{image}: has no label file. Add one with the same name, or take the case out.")
+    grid = _check_images(job)
     if raw.label is not None:
-        _check_label(raw.label, raw.images[0], grid, job)
+        with _named(raw.label, job.root):
+            _check_label(raw.label, raw.images[0], grid, job)
     return Case(
         id=raw.id,
         subject=raw.subject,
@@ -76,17 +82,32 @@ def _reference(path: Path, root: Path) -> FileRef:
     return FileRef(path=path.relative_to(root).as_posix(), sha256=file_sha256(path))
 
 
-def _check_images(raw: RawCase, channels: int, config: CheckConfig) -> Geometry:
-    volumes = [read_volume(path) for path in raw.images]
+@contextmanager
+def _named(path: Path, root: Path) -> Iterator[None]:
+    """Tell the files of one name apart in an error: imagesTr/a.nii.gz and labelsTr/a.nii.gz."""
+    try:
+        yield
+    except SegpipeError as error:
+        relative = path.relative_to(root).as_posix()
+        raise DataError(relative + str(error).removeprefix(path.name)) from error
+
+
+def _check_images(job: CheckJob) -> Geometry:
+    paths, channels = job.raw.images, len(job.header.channels)
+    volumes = []
+    for path in paths:
+        with _named(path, job.root):
+            volumes.append(read_volume(path))
     found = sum(len(volume.array) for volume in volumes)
     if found != channels:
         raise DataError(
-            f"{raw.images[0].name}: {found} channel(s), but the data set declares {channels}. "
+            f"{paths[0].relative_to(job.root).as_posix()}: {found} channel(s), but the data set declares {channels}. "
             "Add the missing files, or correct the list of channels."
         )
-    for path, volume in zip(raw.images, volumes, strict=True):
-        _check_values(path, volume)
-        _check_grid(path, volume.geometry, raw.images[0], volumes[0].geometry, config)
+    for path, volume in zip(paths, volumes, strict=True):
+        with _named(path, job.root):
+            _check_values(path, volume)
+            _check_grid(path, volume.geometry, paths[0], volumes[0].geometry, job.config)
     return volumes[0].geometry
 
 
@@ -100,8 +121,12 @@ def _check_values(path: Path, volume: Volume) -> None:
         raise DataError(
             f"{path.name}: {bad} voxel(s) are not numbers (NaN or infinite). Replace them, or export the image again."
         )
-    if (array == array.flat[0]).all():
-        raise DataError(f"{path.name}: every voxel is {array.flat[0]:g}; there is nothing to see. Export it again.")
+    for number, channel in enumerate(array, start=1):
+        if (channel == channel.flat[0]).all():
+            where = f" of channel {number}" if len(array) > 1 else ""
+            raise DataError(
+                f"{path.name}: every voxel{where} is {channel.flat[0]:g}; there is nothing to see. Export it again."
+            )
 
 
 def _check_grid(path: Path, grid: Geometry, against: Path, wanted: Geometry, config: CheckConfig) -> None:
@@ -112,7 +137,10 @@ def _check_grid(path: Path, grid: Geometry, against: Path, wanted: Geometry, con
     elif (angle := grid.angle_to(wanted)) > config.tolerance_degrees:
         problem = f"axes are turned by {angle:.2f} degrees against those"
     elif (gap := grid.gap_mm(wanted)) > config.tolerance_mm:
-        problem = f"voxels lie up to {gap:.2f} mm away from those"
+        scaled = not np.allclose(grid.spacing, wanted.spacing, rtol=SAME_SPACING)
+        problem = f"voxels lie up to {gap:.2f} mm away from those" + (
+            f" (spacing {grid.spacing} mm differs from {wanted.spacing} mm)" if scaled else ""
+        )
     if problem:
         raise DataError(
             f"{path.name}: {problem} of {against.name}. Resample it onto that image, or set "

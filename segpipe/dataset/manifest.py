@@ -130,8 +130,9 @@ class Dataset:
             cases = tuple(Case.model_validate(row) for row in read_jsonl(folder / MANIFEST))
             refused = tuple(Refusal(**row) for row in read_jsonl(folder / QUARANTINE))
             folds = json.loads((folder / SPLITS).read_text())["folds"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ArtifactError(f"{folder}: damaged ({error}). Delete this folder and run again.") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ArtifactError(f"{folder}: damaged ({reason}). Delete this folder and run again.") from error
         return cls(header, cases, refused, tuple(frozenset(fold) for fold in folds), root)
 
     def save(self, folder: Path, split: Mapping[str, Any]) -> None:

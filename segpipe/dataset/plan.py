@@ -83,13 +83,14 @@ def load_image(files: CaseFiles) -> Volume:
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
 
 
-def measure_case(files: CaseFiles) -> CaseMeasure:
-    """Return the measures of one labelled case."""
+def measure_case(files: CaseFiles, ignore: int | None = None) -> CaseMeasure:
+    """Return the measures of one labelled case; voxels of the value ``ignore`` are no foreground."""
     image = load_image(files)
     box = box_of(inside_of(image.array))
     turned = (image.cropped(*box) if box else image).geometry.canonical()
     assert files.label is not None, "only labelled cases are measured"
-    foreground = read_volume(files.label).array[0] > 0
+    labels = read_volume(files.label).array[0]
+    foreground = (labels > 0) & (labels != ignore)
     samples = tuple(foreground_samples(channel, foreground) for channel in image.array)
     return CaseMeasure(turned.shape, turned.spacing, samples)
 

@@ -97,7 +97,8 @@ def _write_target(label: Volume, onto: Geometry, job: PrepareJob, folder: Path) 
     write_array(folder / "target.npy", job.plan.target.encode(labels, job.plan.labels, onto.spacing))
     write_array(folder / "points.npy", _points(job.plan.labels.indices(labels, IGNORED)[0]))
     if job.weight is not None:
-        write_array(folder / "weight.npy", job.weight(labels).astype(np.float16))
+        annotated = np.where(labels == job.plan.labels.ignore, 0, labels)  # what nobody annotated is no object
+        write_array(folder / "weight.npy", job.weight(annotated).astype(np.float16))
 
 
 def _points(classes: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -169,7 +170,7 @@ class PreparedSet:
         """Return the key under which a case was prepared, or None where it was not finished."""
         try:
             found: str = json.loads((self.folder / "cases" / case / CASE).read_text())["key"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         return found
 

@@ -79,6 +79,8 @@ def _from_file(path: Path, subjects: Mapping[str, str]) -> dict[str, Any]:
         folds: list[list[str]] = [list(fold) for fold in split["folds"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f'{path}: no split file ({error}). It holds {{"test": [ids], "folds": [[ids], …]}}.') from error
+    if len(folds) < 2:
+        raise DataError(f"{path}: {len(folds)} fold(s). Give at least 2: each is the validation set of the others.")
     parts = [test, *folds]
     _refuse_leaks(path, parts, subjects)
     return {"test": _known(test, subjects), "folds": [_known(fold, subjects) for fold in folds]}

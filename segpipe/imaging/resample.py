@@ -15,6 +15,8 @@ from scipy.interpolate import make_interp_spline
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.volume import Volume, turn
 
+TIE = 1e-4
+"""Shares closer than this are alike: they are sums of rounded weights."""
 NEGLIGIBLE = 1e-7
 """Weights below this are dropped: the tails of a spline only make denormal numbers."""
 
@@ -79,7 +81,10 @@ def resample_labels(labels: Volume, onto: Geometry) -> Volume:
         result[wins] = value
         best[wins] = share[wins]
         background -= share
-    result[background >= best] = 0
+    # halfway between voxels a structure and what surrounds it tie: by turns, so that none of them grows
+    odd = np.indices(onto.shape).sum(axis=0, keepdims=True) % 2 == 1
+    tie = np.abs(background - best) < TIE
+    result[np.where(tie, odd, background > best)] = 0
     return Volume(result, onto)
 
 

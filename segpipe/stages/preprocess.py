@@ -1,5 +1,7 @@
 """Cases -> network inputs, target maps and the plan that made them."""
 
+from functools import partial
+
 from segpipe.core.atomic import write_json
 from segpipe.core.parallel import run_cases
 from segpipe.core.section import Section
@@ -36,11 +38,12 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Measure the develop cases, plan, then prepare every case that was not prepared before."""
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     wanted = settings.preprocess
+    measure = partial(measure_case, ignore=dataset.header.labels.ignore)
     develop = [(case.id, dataset.files(case)) for case in dataset.part("develop")]
     measures = {}
     with work.progress("measuring", len(develop)) as advance:
-        for case, measure in run_cases(work.executor, measure_case, develop):
-            measures[case] = measure
+        for case, found in run_cases(work.executor, measure, develop):
+            measures[case] = found
             advance(1)
     plan = make_plan(dataset.header, measures, wanted.plan, wanted.target)
     write_json(work.path / PLAN, plan.model_dump(mode="json"))

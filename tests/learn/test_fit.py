@@ -57,7 +57,12 @@ def task() -> Segmentation:
 
 def recipe(**changes: object) -> Recipe:
     config = FitConfig(steps=STEPS, validate_every=4, checkpoint_minutes=1e-9, precision="fp32")
-    return Recipe(config.model_copy(update=changes), OptimConfig(learning_rate=1e-2, warmup_steps=2), AugmentConfig(), (1.0, 1.0, 1.0))
+    return Recipe(
+        config.model_copy(update=changes),
+        OptimConfig(learning_rate=1e-2, warmup_steps=2),
+        AugmentConfig(),
+        (1.0, 1.0, 1.0),
+    )
 
 
 def work(folder: Path, journal: Journal | None = None) -> Workspace:

@@ -40,7 +40,7 @@ class Msd(Section):
         if not isinstance(entries, list) or not entries:
             raise DataError(f'{path}: the list "training" is empty. It names image and label of each case.')
         cases = [self._case(entry, path) for entry in entries]
-        cases += [self._case({"image": entry}, path, unlabelled=True) for entry in described.get("test", [])]
+        cases += [self._case({"image": entry}, path, unlabelled=True) for entry in described.get("test") or []]
         good, refused = without_repeats(cases)
         return Found(header, good, refused, self.root, (path,))
 

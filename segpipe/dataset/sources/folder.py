@@ -7,8 +7,8 @@ from pydantic import Field
 
 from segpipe.core.errors import DataError
 from segpipe.core.section import Place, Section
-from segpipe.dataset.manifest import Channel, DatasetHeader, RawCase, Refusal
-from segpipe.dataset.sources.found import Found, by_channel, images_in, safe_id, without_repeats
+from segpipe.dataset.manifest import Channel, DatasetHeader, RawCase
+from segpipe.dataset.sources.found import Found, by_channel, images_in, safe_id, without_image, without_repeats
 from segpipe.dataset.sources.naming import named_labels
 from segpipe.imaging.files import stem_of
 
@@ -52,18 +52,13 @@ class Folder(Section):
                 self._case(stem, files, None, unlabelled=True) for stem, groups in extra.items() for files in groups
             ]
         good, refused = without_repeats(cases)
-        alone = tuple(
-            Refusal(safe_id(stem), f"{path.name}: a label map without an image. Add the image, or delete it.")
-            for stem, path in labels.items()
-            if stem not in paths
-        )
         header = DatasetHeader(
             name=self.root.resolve().name,
             layout=self.kind,
             channels=tuple(Channel(name=name) for name in self.channels),
             labels=named_labels(self.labels, list(labels.values())),
         )
-        return Found(header, good, refused + alone, self.root)
+        return Found(header, good, refused + without_image(labels, paths), self.root)
 
     def _case(self, stem: str, files: tuple[Path, ...], label: Path | None, *, unlabelled: bool = False) -> RawCase:
         return RawCase(safe_id(stem), safe_id(stem), files, label, unlabelled=unlabelled)

@@ -3,10 +3,12 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from segpipe.core.errors import DataError
 from segpipe.dataset.manifest import Channel, DatasetHeader, RawCase, Refusal
@@ -15,6 +17,7 @@ from segpipe.imaging.labels import LabelSet, Structure
 
 CHANNEL = re.compile(r"_(\d{4})$")
 """The channel number at the end of an nnU-Net file name."""
+FIRST = "_0000"
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,31 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if suffix_of(path) and not path.name.startswith("."))
 
 
-def by_channel(paths: Iterable[Path], channels: int) -> dict[str, list[tuple[Path, ...]]]:
+def by_channel(
+    paths: Iterable[Path], channels: int, *, numbered: bool | None = None
+) -> dict[str, list[tuple[Path, ...]]]:
     """Group the image files of cases by id; several groups under one id are several cases of that name.
 
     With several channels, files are ``<id>_0000``, ``<id>_0001``, …; with one, a number at the end
-    belongs to the id, unless it is ``_0000`` in every name.
+    belongs to the id, unless it is ``_0000`` in every name or the layout wants it (``numbered``).
     """
     files = list(paths)
-    stripped = channels > 1 or all(stem_of(path).endswith("_0000") for path in files)
+    if numbered is None:
+        numbered = channels > 1 or all(stem_of(path).endswith(FIRST) for path in files)
     groups: dict[str, list[tuple[int, Path]]] = defaultdict(list)
     for path in files:
         stem = stem_of(path)
-        number = CHANNEL.search(stem) if stripped else None
+        number = CHANNEL.search(stem) if numbered and (channels > 1 or stem.endswith(FIRST)) else None
         groups[stem[: number.start()] if number else stem].append((int(number[1]) if number else 0, path))
     cases: dict[str, list[tuple[Path, ...]]] = {}
-    for stem, numbered in groups.items():
-        numbers = [number for number, _ in numbered]
+    for stem, found in groups.items():
+        numbers = [number for number, _ in found]
         if len(set(numbers)) < len(numbers):  # a.nii beside a.nii.gz: two cases of one name, not two channels
-            cases[stem] = [(path,) for _, path in sorted(numbered)]
+            cases[stem] = [(path,) for _, path in sorted(found)]
         else:
-            cases[stem] = [tuple(path for _, path in sorted(numbered))]
+            # of _0000 and _0002 the second is no second channel: too few are left, and the checks will say so
+            ordered = [path for index, (number, path) in enumerate(sorted(found)) if number == index]
+            cases[stem] = [tuple(ordered) or (found[0][1],)]
     return cases
 
 
@@ -73,12 +81,29 @@ def without_repeats(cases: Iterable[RawCase]) -> tuple[tuple[RawCase, ...], tupl
     refused = tuple(
         Refusal(
             name,
-            f"{group[0].images[0].name}: the id is used {len(group)} times. Give each case its own name.",
+            f"{','.join(dict.fromkeys(case.images[0].name for case in group))}: the id is used {len(group)} times. "
+            "Give each case its own name.",
         )
         for name, group in groups.items()
         if len(group) > 1
     )
     return good, refused
+
+
+def without_image(labels: Mapping[str, Path], images: Collection[str]) -> tuple[Refusal, ...]:
+    """Return a refusal for every label map whose name is that of no image."""
+    return tuple(
+        Refusal(safe_id(stem), f"{path.name}: a label map without an image. Add the image, or delete it.")
+        for stem, path in labels.items()
+        if stem not in images
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Return the one sentence in an error: pydantic wraps it in lines of its own."""
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return str(error).splitlines()[0]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -102,7 +127,10 @@ def channels_of(value: Any, path: Path) -> tuple[Channel, ...]:
     """Return the channels of a ``{"0": "MRI"}`` mapping."""
     if not isinstance(value, dict) or not value:
         raise DataError(f'{path}: no channels are named. Add "channel_names": {{"0": "MRI"}}.')
-    return tuple(Channel(name=str(name)) for _, name in sorted(value.items(), key=lambda item: int(item[0])))
+    try:
+        return tuple(Channel(name=str(name)) for _, name in sorted(value.items(), key=lambda item: int(item[0])))
+    except ValueError as error:
+        raise DataError(f'{path}: channels are numbered from 0, as in "channel_names": {{"0": "MRI"}}.') from error
 
 
 def labels_of(value: Any, order: Any, path: Path) -> LabelSet:
@@ -118,6 +146,8 @@ def labels_of(value: Any, order: Any, path: Path) -> LabelSet:
     try:
         named = {str(k): v for k, v in value.items()}
         if all(key.lstrip("-").isdigit() for key in named):  # MSD and nnU-Net v1: value -> name
+            if len(set(map(str, named.values()))) < len(named):
+                raise ValueError("two values have one name; a structure is named twice")
             named = {str(name): int(number) for number, name in named.items()}
         ignore = next((int(v) for name, v in named.items() if name == "ignore"), None)
         named = {name: v for name, v in named.items() if name != "ignore"}
@@ -127,11 +157,13 @@ def labels_of(value: Any, order: Any, path: Path) -> LabelSet:
             name: tuple(v) if isinstance(v, list) else (int(v),) for name, v in named.items() if v not in (0, [0])
         }
         paints = [int(v) for v in order] if order else [max(values) for values in regions.values()]
+        if len(paints) != len(regions):
+            raise ValueError(f"regions_class_order has {len(paints)} values for {len(regions)} structures")
         structures = [
             Structure(name=name, values=values, paint=paint)
             for (name, values), paint in zip(regions.items(), paints, strict=True)
         ]
         return LabelSet(structures=tuple(structures), ignore=ignore)
     except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise DataError(f"{path}: the labels make no sense ({reason}). Name each with its value.") from error

@@ -14,6 +14,7 @@ from segpipe.dataset.sources.found import (
     labels_of,
     read_json,
     safe_id,
+    without_image,
     without_repeats,
 )
 from segpipe.imaging.files import stem_of
@@ -47,17 +48,18 @@ class NnUnet(Section):
         )
         labels = {stem_of(label): label for label in images_in(self.root / "labelsTr")}
         count = len(header.channels)
+        images = by_channel(images_in(self.root / "imagesTr"), count, numbered=True)
         cases = [
             RawCase(safe_id(stem), safe_id(stem), files, labels.get(stem))
-            for stem, groups in by_channel(images_in(self.root / "imagesTr"), count).items()
+            for stem, groups in images.items()
             for files in groups
         ]
         if not cases:
             raise DataError(f"{self.root / 'imagesTr'}: holds no images. Files are named <id>_0000.nii.gz.")
         cases += [
             RawCase(safe_id(stem), safe_id(stem), files, None, unlabelled=True)
-            for stem, groups in by_channel(images_in(self.root / "imagesTs"), count).items()
+            for stem, groups in by_channel(images_in(self.root / "imagesTs"), count, numbered=True).items()
             for files in groups
         ]
         good, refused = without_repeats(cases)
-        return Found(header, good, refused, self.root, (path,))
+        return Found(header, good, refused + without_image(labels, images), self.root, (path,))

@@ -14,6 +14,7 @@ from segpipe.dataset.sources.naming import named_labels
 from segpipe.imaging.files import stem_of
 
 KNOWN = ("case", "subject", "label", "split")
+SPLITS = ("", "train", "test", "unlabelled")
 
 
 class Csv(Section):
@@ -66,7 +67,7 @@ class Csv(Section):
         rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)} for row in reader]
         if not rows:
             raise DataError(f"{self.root}: the table is empty. It needs one row a case below the names of columns.")
-        return rows, list(rows[0])
+        return rows, [column.strip() for column in reader.fieldnames or ()]
 
     def _case(self, row: dict[str, str], channels: list[str], number: int) -> RawCase:
         images = tuple(self._inside(row[column], number) for column in channels if row.get(column))
@@ -75,6 +76,10 @@ class Csv(Section):
         label = self._inside(row["label"], number) if row.get("label") else None
         name = safe_id(row.get("case") or stem_of(images[0]))
         split = row.get("split", "").lower()
+        if split not in SPLITS:
+            raise DataError(
+                f"{self.root}: line {number}: split '{row['split']}' is none of train, test, unlabelled. Correct it."
+            )
         covariates = {k: v for k, v in row.items() if k and k not in KNOWN and k not in channels and v}
         return RawCase(
             id=name,
