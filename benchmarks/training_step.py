@@ -126,8 +126,9 @@ def main() -> None:
         theirs = [other[figure] for _, other in pairs]
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
         print(
-            f"{figure:9} a patch: segpipe {statistics.median(ours):.3f}, nnU-Net {statistics.median(theirs):.3f}, ratio "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); load {os.getloadavg()[0]:.1f}"
+            f"{figure:8} a patch: segpipe {statistics.median(ours):.3f}, nnU-Net {statistics.median(theirs):.3f}; "
+            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
+            f"load {os.getloadavg()[0]:.1f}"
         )
 
 
