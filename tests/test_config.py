@@ -268,7 +268,6 @@ def test_the_documentation_tells_every_kind() -> None:
     assert "`none`: nobody." in text
 
 
-@pytest.mark.skipif(not DOCS.is_file(), reason="docs/config.md is not made yet: segpipe config docs > docs/config.md")
 def test_the_page_of_settings_is_up_to_date() -> None:
     assert DOCS.read_text() == segpipe("config", "docs").out, "run: segpipe config docs > docs/config.md"
 

@@ -3,10 +3,10 @@
 import os
 
 SWITCHES = {
-    # Threads of a parallel region that wait for each other by spinning hold up whoever they wait for:
-    # with one other busy process on two cores, a training step took 8 times as long as with short spins.
+    # Threads that wait for each other by spinning hold up whoever they wait for, where anything else runs:
+    # docs/decisions/003-short-spins.md has figures.
     "GOMP_SPINCOUNT": "1000",
-    # Large pages for tensors: 5 to 8 % of a training step on Linux.
+    # Large pages for tensors: a few per cent of a training step on Linux.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 
