@@ -14,7 +14,7 @@ from segpipe.config import Config, flat
 from segpipe.core.errors import ArtifactError, ConfigError, SegpipeError
 from segpipe.core.parallel import open_executor
 from segpipe.core.section import Section
-from segpipe.core.stage import Artifact, Inputs, Progress, Stage, Workspace
+from segpipe.core.stage import Artifact, Inputs, Stage, Workspace
 from segpipe.core.store import HISTORY, Store
 from segpipe.latest import keepsakes, publish
 from segpipe.nets.precision import best_device
@@ -163,7 +163,7 @@ def _run_step(
 
             def tools(path: Path) -> Workspace:
                 log = _Journal(path / HISTORY, tracker)
-                return Workspace(path, executor, log, _progress(told), best_device(config.run.device))
+                return Workspace(path, executor, log, told.progress, best_device(config.run.device))
 
             artifact = store.make(stage, step.settings, inputs, tools)
     finally:
@@ -171,10 +171,6 @@ def _run_step(
             tracker.stage_ends(artifact)
     made[stage.name] = artifact
     told.step(step, artifact)
-
-
-def _progress(told: Told) -> Progress:
-    return told.progress
 
 
 @dataclass(frozen=True)

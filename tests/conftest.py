@@ -3,7 +3,23 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from segpipe.core.machine import set_switches
 
 sys.path.insert(0, str(Path(__file__).parent))
 set_switches()
+
+from report_artifacts import Made, cohort  # noqa: E402 - only now found, and torch must see the switches
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """All stages, two damaged cases, and folders that name a person."""
+    root = tmp_path_factory.mktemp("of jane-doe")
+    return cohort(root, 12, damaged=2).upto_evaluate(preprocessed=True, trained=True)
+
+
+@pytest.fixture(scope="module")
+def page(whole: Made) -> str:
+    return whole.report()

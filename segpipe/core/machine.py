@@ -6,7 +6,7 @@ SWITCHES = {
     # Threads that wait for each other by spinning hold up whoever they wait for, where anything else runs:
     # docs/decisions/003-short-spins.md has figures.
     "GOMP_SPINCOUNT": "1000",
-    # Large pages for tensors: a few per cent of a training step on Linux.
+    # Large pages for tensors, where Linux offers them: fewer page faults.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from segpipe.core.errors import ConfigError
+from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.section import Section
 from segpipe.dataset.manifest import CaseFiles, Channel, DatasetHeader
 from segpipe.dataset.topology import Topology, fit_patch, topology_for
@@ -75,11 +75,25 @@ class CaseMeasure:
     """Foreground intensities by channel."""
 
 
-def load_image(files: CaseFiles) -> Volume:
-    """Return all channels of a case as one volume (C, *S) on the grid of the first."""
+def load_image(files: CaseFiles, tolerance_mm: float | None = None) -> Volume:
+    """Return all channels of a case as one volume (C, *S) on the grid of the first.
+
+    Args:
+        files: Of the case.
+        tolerance_mm: How far apart the channels may put a voxel; None where ingest has checked it.
+
+    Raises:
+        DataError: The channels lie on different grids.
+    """
     volumes = [read_volume(path) for path in files.images]
     if len(volumes) == 1:
         return volumes[0]
+    for path, volume in zip(files.images, volumes, strict=True):
+        if tolerance_mm is not None and not volume.geometry.matches(volumes[0].geometry, tolerance_mm):
+            raise DataError(
+                f"{path.name}: its grid ({volume.geometry}) is not that of {files.images[0].name} "
+                f"({volumes[0].geometry}). Resample it onto that image."
+            )
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
 
 

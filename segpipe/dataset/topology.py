@@ -9,7 +9,8 @@ SMALLEST = 4
 TWICE = 2.0
 BATCH_RANGE = (2, 4)
 BYTES_A_VOXEL = 3000
-"""Activations kept for the backward pass of the default network, in bytes a patch voxel (measured, bf16)."""
+"""Activations kept for the backward pass of the default network, in bytes a patch voxel: estimated from the
+peak memory that benchmarks/training_step.py prints, on the safe side."""
 
 Axes = tuple[int, ...]
 

@@ -62,12 +62,6 @@ class Geometry:
         world, sign = self._directions()
         return "".join(ends[axis][int(up > 0)] for axis, up in zip(world, sign, strict=True))
 
-    @property
-    def sheared(self) -> bool:
-        """Whether the axes are not at right angles (by more than 0.06 degrees)."""
-        unit = self.affine[:-1, :-1] / np.linalg.norm(self.affine[:-1, :-1], axis=0)
-        return bool(np.abs(unit.T @ unit - np.eye(self.ndim)).max() > 1e-3)
-
     def world(self, indices: ArrayLike) -> NDArray[np.float64]:
         """Return the millimetres (..., n) of voxel indices (..., n)."""
         points = np.asarray(indices, np.float64) @ self.affine[:-1, :-1].T + self.affine[:-1, -1]

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
@@ -15,7 +15,6 @@ from segpipe.learn.batches import Batch
 
 PURPOSE = 1
 Share = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
 
 
 class AugmentConfig(Section):
@@ -25,9 +24,9 @@ class AugmentConfig(Section):
     """Share that is rotated and scaled."""
     rotate_degrees: NonNegativeFloat = 20.0
     """Largest angle about each axis."""
-    scale: Range = (0.85, 1.2)
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.85, 1.2)
     """Range of sizes."""
-    mirror_axes: tuple[int, ...] = (0,)
+    mirror_axes: tuple[NonNegativeInt, ...] = (0,)
     """Axes (0 is left-right) along which half of the patches are flipped."""
     contrast: Share = 0.3
     """Share whose deviation from the mean is multiplied by 0.7 to 1.4."""

@@ -29,8 +29,8 @@ EPS = 1e-5
 class InstanceNorm(nn.Module):
     """Instance normalisation that keeps the channels-last layout.
 
-    PyTorch's own makes its input contiguous, and a third of a bf16 training step on a CPU then goes
-    into copies (pytorch#59168). Batch normalisation of one image is the same function, and its
+    PyTorch's own makes its input contiguous, so that copies between layouts surround it on a CPU
+    (pytorch#59168). Batch normalisation of one image is the same function, and its
     kernel keeps the layout.
     """
 

@@ -1,8 +1,8 @@
 """The U-Net and its arithmetic: which sizes fit, what comes out."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from segpipe.core.errors import ConfigError
@@ -81,7 +81,7 @@ class UNetConfig(Section):
     """`same` keeps sizes; `valid` is the original form: maps shrink, and skips are cropped."""
     deep_supervision: bool = True
     """Whether coarser decoding steps are trained on the target too."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of channels dropped in the middle."""
 
     @model_validator(mode="after")

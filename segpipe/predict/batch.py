@@ -4,15 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from segpipe.core.errors import DataError, SegpipeError
 from segpipe.core.stage import Progress
 from segpipe.dataset.checks import CheckConfig
 from segpipe.dataset.manifest import CaseFiles, Refusal
+from segpipe.dataset.plan import load_image
 from segpipe.dataset.sources.found import by_channel, images_in, safe_id
-from segpipe.imaging.files import read_volume, suffix_of, write_volume
-from segpipe.imaging.volume import Volume
+from segpipe.imaging.files import suffix_of, write_volume
 from segpipe.predict.segmenter import Segmenter
 
 
@@ -43,7 +41,9 @@ def predict_files(
             target = out / f"{case.id}.nii.gz"
             try:
                 if not (skip_existing and target.is_file()):
-                    write_volume(target, segmenter(_scan(case)), header_of=case.images[0])
+                    write_volume(
+                        target, segmenter(load_image(case, CheckConfig().tolerance_mm)), header_of=case.images[0]
+                    )
                 done.append(target)
             except DataError as error:
                 named = str(error) if case.images[0].name in str(error) else f"{case.images[0].name}: {error}"
@@ -54,18 +54,6 @@ def predict_files(
                 refused.append(Refusal(case.id, str(error)))
             advance(1)
     return done, refused
-
-
-def _scan(case: CaseFiles) -> Volume:
-    """Return all channels of a scan; they must lie on one grid, which nobody has checked before."""
-    volumes = [read_volume(path) for path in case.images]
-    for path, volume in zip(case.images, volumes, strict=True):
-        if not volume.geometry.matches(volumes[0].geometry, CheckConfig().tolerance_mm):
-            raise DataError(
-                f"{path.name}: its grid ({volume.geometry}) is not that of {case.images[0].name} "
-                f"({volumes[0].geometry}). Resample it onto that image."
-            )
-    return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
 
 
 def _cases(scans: Sequence[Path], channels: int) -> list[CaseFiles]:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from segpipe.core.atomic import write_json
 from segpipe.core.errors import DataError, SegpipeError
@@ -16,7 +19,7 @@ from segpipe.imaging.labels import LabelSet
 from segpipe.score.case import MetricsConfig, definition, score_case
 from segpipe.score.summary import Summary as Figures
 from segpipe.score.summary import summarise
-from segpipe.score.table import Row, write_scores
+from segpipe.score.table import Row, error_row, write_scores
 
 TOLERANCE_MM = 1e-2
 
@@ -26,11 +29,11 @@ class EvaluateConfig(Section):
 
     metrics: MetricsConfig = MetricsConfig()
     """Which figures of each case."""
-    resamples: int = 2000
+    resamples: PositiveInt = 2000
     """Bootstrap resamples of an interval."""
-    confidence: float = 0.95
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Confidence of an interval."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the resampling."""
 
 
@@ -100,7 +103,7 @@ def _prediction(inputs: Inputs, case: str) -> Path:
 
 def _rows(case: str, result: Mapping[tuple[str, str], float] | str) -> list[Row]:
     if isinstance(result, str):
-        return [Row(case, "", "error", result)]
+        return [error_row(case, result)]
     return [Row(case, label, metric, value) for (label, metric), value in result.items()]
 
 

@@ -192,15 +192,6 @@ def test_an_angle_is_told_in_degrees(degrees: float, seed: int) -> None:
     assert angle == pytest.approx(degrees, abs=1e-3)
 
 
-def test_a_sheared_grid_is_told_from_a_turned_one() -> None:
-    turn = np.eye(4)
-    turn[:3, :3] = turned(3, 90, np.random.default_rng(1)) * (1, 2, 3)
-    assert not Geometry((2, 2, 2), turn).sheared
-    shear = np.eye(4)
-    shear[0, 1] = 0.01
-    assert Geometry((2, 2, 2), shear).sheared
-
-
 @pytest.mark.parametrize(
     ("affine", "said"),
     [

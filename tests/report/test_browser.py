@@ -11,24 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from report_artifacts import Made, cohort, many
+from report_artifacts import Made, many
 from report_reading import Reader
 
 from segpipe.report.settings import ReportConfig
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """All stages, two damaged cases, and folders that name a person."""
-    root = tmp_path_factory.mktemp("of jane-doe")
-    return cohort(root, 12, damaged=2).upto_evaluate(preprocessed=True, trained=True)
-
-
-@pytest.fixture(scope="module")
-def page(whole: Made) -> str:
-    return whole.report()
 
 
 def test_a_thousand_cases_stay_small_and_fast(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import socket
 from pathlib import Path
 
 import numpy as np
-import pytest
 from report_artifacts import Made, cohort, ellipsoids, moved
 from report_reading import Reader, check_accuracy
 
@@ -25,18 +24,6 @@ from segpipe.imaging.files import write_volume
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.volume import Volume
 from segpipe.report.settings import ReportConfig
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """All stages, two damaged cases, and folders that name a person."""
-    root = tmp_path_factory.mktemp("of jane-doe")
-    return cohort(root, 12, damaged=2).upto_evaluate(preprocessed=True, trained=True)
-
-
-@pytest.fixture(scope="module")
-def page(whole: Made) -> str:
-    return whole.report()
 
 
 def test_every_number_of_the_accuracy_tables_is_that_of_the_summary(whole: Made, page: str) -> None:
