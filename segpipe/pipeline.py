@@ -53,6 +53,9 @@ class Told:
         """Open a bar."""
         return _silent(what, total)
 
+    def tell(self, text: str) -> None:
+        """Show a line."""
+
 
 @contextmanager
 def _silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -163,7 +166,9 @@ def _run_step(
 
             def tools(path: Path) -> Workspace:
                 log = _Journal(path / HISTORY, tracker)
-                return Workspace(path, executor, log, told.progress, best_device(config.run.device))
+                return Workspace(
+                    path, executor, log, told.progress, best_device(config.run.device), tell=told.tell
+                )
 
             artifact = store.make(stage, step.settings, inputs, tools)
     finally:

@@ -73,6 +73,10 @@ class Terminal(Told):
             bar = bars.add_task(what, total=total)
             yield lambda done: bars.update(bar, advance=done)
 
+    def tell(self, text: str) -> None:
+        """Print a line under the stage that works."""
+        self.console.print(f"  {text}", markup=False)
+
     def closing(self, store: Path, made: Mapping[str, Artifact]) -> Exit:
         """Print the figures and where everything lies; return the exit code."""
         if "evaluate" in made:

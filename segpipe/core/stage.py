@@ -65,6 +65,10 @@ class Inputs:
         return self.artifacts[stage].summary if stage in self.artifacts else {}
 
 
+def say_nothing(text: str) -> None:
+    """Take a line for people, and show it to nobody."""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where a stage writes, and the tools it works with. None of them decides a result."""
@@ -76,6 +80,8 @@ class Workspace:
     device: str = "cpu"
     earlier: tuple[Path, ...] = ()
     """Finished folders of the same stage, newest first: what did not change may be linked from them."""
+    tell: Callable[[str], None] = say_nothing
+    """Shows a line to people, now: what is expected of long work."""
 
 
 def nothing_else(settings: Any) -> Any:
