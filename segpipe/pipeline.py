@@ -166,9 +166,7 @@ def _run_step(
 
             def tools(path: Path) -> Workspace:
                 log = _Journal(path / HISTORY, tracker)
-                return Workspace(
-                    path, executor, log, told.progress, best_device(config.run.device), tell=told.tell
-                )
+                return Workspace(path, executor, log, told.progress, best_device(config.run.device), tell=told.tell)
 
             artifact = store.make(stage, step.settings, inputs, tools)
     finally:
