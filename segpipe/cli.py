@@ -83,7 +83,8 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a single case is set aside.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Make what is not made yet: ingest, preprocess, train, infer, evaluate, report."""
-    from segpipe.pipeline import load_pipeline, run_pipeline  # noqa: PLC0415 - keeps --help instant
+    from segpipe.pipeline import run_pipeline  # noqa: PLC0415 - keeps --help instant
+    from segpipe.steps import load_pipeline  # noqa: PLC0415
     from segpipe.terminal import Terminal  # noqa: PLC0415
 
     extra = ["run.strict=true"] if strict else []
@@ -91,6 +92,27 @@ def run(
     terminal = Terminal()
     made = run_pipeline(load_pipeline(pipeline), loaded, terminal, name=name, only=only)
     raise typer.Exit(terminal.closing(loaded.run.store, made))
+
+
+@app.command()
+@explained
+def train(
+    config: ConfigName = "default",
+    settings: Settings = None,
+    data: Data = None,
+    out: Out = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Train a few steps, save none, tell their cost.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Make a trained model: ingest, preprocess, train."""
+    if not profile:
+        run(config, settings, data, out, pipeline="train")
+        return
+    _, loaded = read_config(config, settings, data, out)
+    from segpipe.pipeline import profile_training  # noqa: PLC0415 - keeps --help instant
+    from segpipe.terminal import Terminal  # noqa: PLC0415
+
+    for line in profile_training(loaded, Terminal()):
+        typer.echo(line)
 
 
 @app.command()
@@ -104,11 +126,11 @@ def plan(
 ) -> None:
     """Name every step of a run: found, or to make. Nothing is run."""
     from segpipe.core.store import Store  # noqa: PLC0415
-    from segpipe.pipeline import load_pipeline, plan_steps  # noqa: PLC0415
+    from segpipe.steps import load_pipeline, plan_steps  # noqa: PLC0415
 
     _, loaded = read_config(config, settings, data, out)
     for step in plan_steps(load_pipeline(pipeline), loaded, Store(loaded.run.store)):
-        typer.echo(f"{step.stage.name:<12} {step.fingerprint}  {'found' if step.found else 'to make'}")
+        typer.echo(f"{step.title:<12} {step.fingerprint}  {'found' if step.found else 'to make'}")
 
 
 @app.command()

@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from segpipe.core.errors import ConfigError
 from segpipe.core.parallel import ExecutorConfig
@@ -34,6 +34,9 @@ class RunConfig(Section):
     """Whether a single quarantined case stops the run."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto`: the GPU where there is one."""
+    devices: tuple[str, ...] = ()
+    """Devices on which folds and seeds train side by side, a process each, such as [cuda:0, cuda:1] or [cpu, cpu];
+    empty: all GPUs where there are several, else one training after the other."""
     executor: ExecutorConfig = ExecutorConfig()
     """How many hands work on the cases of a stage."""
     tracking: TrackingConfig = TrackingConfig()
@@ -59,6 +62,16 @@ class Config(Section):
     """What is written for people."""
     run: RunConfig = RunConfig()
     """Where and by whom; decides no result."""
+
+    @model_validator(mode="after")
+    def _folds_agree(self) -> Self:
+        split = self.ingest.split
+        if self.train.folds not in (None, split.folds) and split.file is None:
+            raise ValueError(
+                f"train.folds={self.train.folds}, but the cases are divided into {split.folds} folds. Set "
+                f"ingest.split.folds={self.train.folds} too."
+            )
+        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -132,8 +145,11 @@ def _explained(error: Mapping[str, Any]) -> str:
         )
     if error["type"] == "missing":
         return f"{key}: is needed." + (" Give the folder of the data set with --data." if key == DATA else "")
+    said = str(error["msg"]).removeprefix("Value error, ")
+    if not key:  # settings of several sections do not agree: the message names them
+        return said
     shown = "" if isinstance(error["input"], dict | list) else f" = {error['input']}"
-    return f"{key}{shown}: {str(error['msg']).removeprefix('Value error, ')}"
+    return f"{key}{shown}: {said}"
 
 
 def _walked(place: Sequence[str]) -> tuple[list[str], list[type[Section]]]:

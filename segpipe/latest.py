@@ -2,10 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-from segpipe.core.stage import Artifact
+from segpipe.core.stage import Inputs
 
 LATEST = "latest"
 KEPT = {
@@ -21,33 +20,56 @@ KEPT = {
 """What people look for after a run, and where it lies."""
 
 
-def keepsakes(made: Mapping[str, Artifact]) -> dict[str, Path]:
-    """Return the files and folders that a tracker keeps with the run, by the stage that made them."""
+def keepsakes(made: Inputs) -> dict[str, Path]:
+    """Return the files and folders that a tracker keeps with the run, by the folder it keeps them in."""
     wanted = {"report": "report.html", "evaluate": "scores.csv", "preprocess": "plan.json", "train": "model"}
-    return {stage: made[stage].path / file for stage, file in wanted.items() if stage in made}
+    return {
+        f"{stage}/{_folder(point)}" if point else stage: artifact.path / file
+        for stage, file in wanted.items()
+        for point, artifact in made.every(stage).items()
+    }
 
 
-def publish(store: Path, made: Mapping[str, Artifact]) -> Path:
-    """Link what people look for under ``store/latest``, copy where links are impossible; return the folder."""
+def publish(store: Path, made: Inputs) -> Path:
+    """Link what people look for under ``store/latest``, copy where links are impossible; return the folder.
+
+    Of several results of one stage the first is shown, but several models lie in ``model`` together,
+    which is a model too: the mean of them all.
+    """
     latest = store / LATEST
     latest.mkdir(parents=True, exist_ok=True)
     for name, (stage, inside) in KEPT.items():
-        link = latest / name
-        source = made[stage].path / inside if stage in made else None
-        if source is None or not source.exists():
-            _remove(link)
-            continue
-        if link.is_symlink() and link.resolve() == source.resolve():
-            continue
-        _remove(link)
-        try:
-            link.symlink_to(os.path.relpath(source.resolve(), latest.resolve()))
-        except OSError:
-            if source.is_dir():
-                shutil.copytree(source, link)
-            else:
-                shutil.copy2(source, link)
+        found = {point: artifact.path / inside for point, artifact in made.every(stage).items()}
+        there = {point: path for point, path in found.items() if path.exists()}
+        if stage == "train" and len(there) > 1:
+            _remove(latest / name)
+            (latest / name).mkdir()
+            for point, path in there.items():
+                _link(latest / name / _folder(point), path)
+        elif there:
+            _link(latest / name, next(iter(there.values())))
+        else:
+            _remove(latest / name)
     return latest
+
+
+def _folder(point: str) -> str:
+    """Return ``seed1-fold0`` for ``seed 1 fold 0``."""
+    words = point.split(" ")
+    return "-".join(f"{axis}{value}" for axis, value in zip(words[::2], words[1::2], strict=True))
+
+
+def _link(link: Path, source: Path) -> None:
+    if link.is_symlink() and link.resolve() == source.resolve():
+        return
+    _remove(link)
+    try:
+        link.symlink_to(os.path.relpath(source.resolve(), link.parent.resolve()))
+    except OSError:
+        if source.is_dir():
+            shutil.copytree(source, link)
+        else:
+            shutil.copy2(source, link)
 
 
 def _remove(path: Path) -> None:

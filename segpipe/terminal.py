@@ -1,8 +1,9 @@
 """What a person sees in the terminal during a run and at its end."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from rich.progress import (
 from rich.table import Table
 
 from segpipe.core.errors import Exit
-from segpipe.core.stage import Artifact, Summary
+from segpipe.core.stage import Artifact, Inputs, Summary
 from segpipe.latest import KEPT, LATEST
-from segpipe.pipeline import Step, Told
+from segpipe.pipeline import Told
+from segpipe.steps import Step
 
 SHOWN = 20
 
@@ -29,23 +31,24 @@ class Terminal(Told):
     """Prints a line a stage, a bar for long work, and at the end figures and paths."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+        # of several processes that train together, the first one speaks
+        self.console = Console(highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
         self.began: dict[str, float] = {}
 
     def begins(self, step: Step) -> None:
         """Note the time."""
-        self.began[step.stage.name] = time.monotonic()
+        self.began[step.key] = time.monotonic()
 
     def step(self, step: Step, artifact: Artifact) -> None:
         """Print what was found or made."""
-        name = artifact.stage
+        name = step.title
         if step.found is not None:
             self.console.print(f"{name:<12} {artifact.fingerprint}  found, nothing to do")
         else:
-            seconds = time.monotonic() - self.began[name]
+            seconds = time.monotonic() - self.began[step.key]
             told = _words(artifact.summary)
             self.console.print(f"{name:<12} {artifact.fingerprint}  made in {seconds:.1f} s   {told}", markup=False)
-        if name == "ingest":
+        if step.stage.name == "ingest":
             self._quarantine(artifact.path / "quarantine.jsonl")
 
     def _quarantine(self, path: Path) -> None:
@@ -77,15 +80,17 @@ class Terminal(Told):
         """Print a line under the stage that works."""
         self.console.print(f"  {text}", markup=False)
 
-    def closing(self, store: Path, made: Mapping[str, Artifact]) -> Exit:
+    def closing(self, store: Path, made: Inputs) -> Exit:
         """Print the figures and where everything lies; return the exit code."""
-        if "evaluate" in made:
-            self._scores(made["evaluate"].path / "summary.json")
+        for point, evaluated in made.every("evaluate").items():
+            if point:
+                self.console.print(f"\n{point}")
+            self._scores(evaluated.path / "summary.json")
         for name, (stage, inside) in KEPT.items():
-            if stage in made and (made[stage].path / inside).exists():
+            if (folder := made.get(stage)) and (folder / inside).exists():
                 self.console.print(f"{name:<18} {store / LATEST / name}", markup=False)
-        aside = made["ingest"].summary.get("quarantined", 0) if "ingest" in made else 0
-        failed = made["infer"].summary.get("failed", 0) if "infer" in made else 0
+        aside = made.summary("ingest").get("quarantined", 0)
+        failed = max((one.summary.get("failed", 0) for one in made.every("infer").values()), default=0)
         if aside or failed:
             self.console.print(
                 f"{aside + failed} case(s) set aside; the reasons stand above, in quarantine.jsonl and in the report."

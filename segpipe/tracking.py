@@ -35,8 +35,8 @@ class Tracker(Protocol):
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
         """Take note that a run begins, with its flat settings."""
 
-    def stage_begins(self, stage: str) -> None:
-        """Take note that a stage begins."""
+    def stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
+        """Take note that a stage begins, or one of its repetitions: its name, and what it is."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Take figures of the stage that runs."""
@@ -54,7 +54,7 @@ class NullTracker:
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def stage_begins(self, stage: str) -> None:
+    def stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
         """Do nothing."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -84,15 +84,16 @@ class MlflowTracker:
         self.parent: str | None = None
         self.child: str | None = None
         self.name = ""
+        self.title = ""
         self.working = True
 
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
         """Open the parent run; the settings are its parameters."""
         self._try(self._begin, name, settings)
 
-    def stage_begins(self, stage: str) -> None:
+    def stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
         """Open a nested run."""
-        self._try(self._stage_begins, stage)
+        self._try(self._stage_begins, title, tags)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Send figures to the run of the stage."""
@@ -144,8 +145,9 @@ class MlflowTracker:
         run = self.client.create_run(self.experiment, tags={"mlflow.runName": name, **tags}, run_name=name)
         return str(run.info.run_id)
 
-    def _stage_begins(self, stage: str) -> None:
-        self.child = self._open(f"{self.name} {stage}", {"mlflow.parentRunId": str(self.parent), "stage": stage})
+    def _stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
+        self.title = title
+        self.child = self._open(f"{self.name} {title}", {"mlflow.parentRunId": str(self.parent), **tags})
 
     def _log(self, run: str, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric  # noqa: PLC0415
@@ -158,7 +160,7 @@ class MlflowTracker:
             self.client.set_tag(self.child, "fingerprint", artifact.fingerprint)
             numbers = {k: v for k, v in artifact.summary.items() if isinstance(v, int | float)}
             self._log(str(self.child), numbers, 0)
-            self._log(str(self.parent), {f"{artifact.stage}.{k}": v for k, v in numbers.items()}, 0)
+            self._log(str(self.parent), {f"{self.title}.{k}": v for k, v in numbers.items()}, 0)
         self.client.set_terminated(self.child, "FINISHED" if artifact else "FAILED")
         self.child = None
 

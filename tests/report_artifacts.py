@@ -139,6 +139,7 @@ class Made:
                 continue
             write_volume(work.path / "predictions" / f"{case.id}.nii.gz", Volume(drawn[None], truth.geometry))
         (work.path / "failed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in failed))
+        write_json(work.path / "held_out.json", {case.id: "test" for case in dataset.part("test")})
         return {"cases": len(dataset.part("test")) - len(failed)}
 
     def report(self, config: ReportConfig | None = None, without: tuple[str, ...] = ()) -> str:

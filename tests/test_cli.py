@@ -4,9 +4,9 @@ import errno
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_help_loads_no_heavy_library(arguments: Sequence[str]) -> None:
 
 def test_help_names_every_command() -> None:
     text = segpipe_apart("--help").out
-    assert all(f"  {name} " in text for name in ("run", "plan", "predict", "phantom", "init", "config"))
+    assert all(f"  {name} " in text for name in ("run", "train", "plan", "predict", "phantom", "init", "config"))
 
 
 def test_the_version_is_printed() -> None:
@@ -68,6 +68,8 @@ def test_the_version_is_printed() -> None:
         (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["run", "default", "--data", "x", "--pipeline", "fly"], "there is no such pipeline. Those that ship: "),
         (["plan", "default", "--data", "x", "train.fit.stepz=1"], "Did you mean steps?"),
+        (["train", "default", "--data", "x", "train.fit.stepz=1"], "Did you mean steps?"),
+        (["train", "--profile"], "ingest.source.root: is needed. Give the folder of the data set with --data"),
         (["config", "explain", "train.fit.stepz"], "Did you mean train.fit.steps?"),
         (["init", "nowhere"], "nowhere: there is no such folder"),
         (["predict", "nowhere", "scan.nii.gz", "-o", "maps"], "nowhere"),
@@ -126,6 +128,31 @@ def test_a_bug_shows_itself(error: Exception, data: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(segpipe_pipeline, "run_pipeline", fail)
     with pytest.raises(type(error)):
         segpipe("run", "default", "--data", data)
+
+
+def test_train_is_a_run_that_ends_with_the_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def note(spec: Any, config: Any, told: object, *, name: str, only: str | None) -> NoReturn:
+        asked.append((name, *spec.stages, str(config.train.fit.steps)))
+        raise DataError("x")
+
+    monkeypatch.setattr(segpipe_pipeline, "run_pipeline", note)
+    ran = segpipe("train", "--data", data, "-o", tmp_path, "train.fit.steps=7")
+    assert (ran.code, ran.err) == (2, "segpipe: x\n")
+    assert asked == [("default", "ingest", "preprocess", "train", "7")]
+
+
+def test_train_with_profile_prints_the_cost_of_a_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines(config: Any, told: object) -> Iterator[str]:
+        yield f"data from {config.ingest.source.root.name}"
+        yield f"results in {config.run.store.name}"
+
+    monkeypatch.setattr(segpipe_pipeline, "profile_training", lines, raising=False)
+    ran = segpipe("train", "--profile", "--data", data, "-o", tmp_path / "out")
+    assert (ran.code, ran.out) == (0, "data from data\nresults in out\n")
 
 
 def test_plan_names_every_step_and_runs_nothing(data: Path, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_server_that_never_answers_is_left_alone(
         began = time.monotonic()
         tracker.begin("run", {})
         assert time.monotonic() - began < 15
-        tracker.stage_begins("ingest")
+        tracker.stage_begins("ingest", {"stage": "ingest"})
         tracker.end({}, well=True)
     assert not tracker.working
     assert len(caplog.records) == 1
@@ -229,7 +229,7 @@ def test_a_tracker_that_fails_midway_is_left_alone(
     def broken(*arguments: object, **options: object) -> NoReturn:
         raise RuntimeError("the disk of the server is full")
 
-    tracker.stage_begins("ingest")
+    tracker.stage_begins("ingest", {"stage": "ingest"})
     monkeypatch.setattr(tracker.client, "log_batch", broken)
     with caplog.at_level(logging.WARNING, logger="segpipe"):
         for step in range(5):
@@ -244,7 +244,7 @@ def test_a_tracker_that_fails_midway_is_left_alone(
 def test_figures_of_a_stage_are_kept_by_step(tmp_path: Path) -> None:
     tracker = MlflowTracker(TrackingConfig(), tmp_path)
     tracker.begin("run", {})
-    tracker.stage_begins("train")
+    tracker.stage_begins("train", {"stage": "train"})
     for step in (10, 20):
         tracker.log({"dice (left)": step / 100}, step)
     tracker.stage_ends(Artifact("train", "0123", tmp_path, {"steps": 20, "patch": [8, 8]}))
@@ -279,7 +279,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.c
 from segpipe.tracking import TrackingConfig, open_tracker
 tracker = open_tracker(TrackingConfig(), Path({str(tmp_path)!r}))
 tracker.begin("run", {{"a": 1}})
-tracker.stage_begins("ingest")
+tracker.stage_begins("ingest", {{"stage": "ingest"}})
 tracker.log({{"loss": 1.0}}, 1)
 tracker.stage_ends(None)
 tracker.end({{}}, well=True)

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -113,9 +113,42 @@ def run_cases(
         raise FailedCasesError(failures)
 
 
-def _submit(executor: Executor, work: Callable[[Any], Any], item: Any) -> Future[Any]:
+def run_on_places(
+    executor: Executor,
+    work: Callable[[Item, str], Result],
+    items: Iterable[tuple[str, Item]],
+    places: Sequence[str],
+) -> Iterator[tuple[str, Result]]:
+    """Yield ``(name, work(item, place))`` as each finishes; a place, such as a device, holds one item at a time.
+
+    Raises:
+        FailedCasesError: At the end, once, for all that failed.
+    """
+    free, pending = list(places), dict[Future[Result], tuple[str, str]]()
+    failures: dict[str, BaseException] = {}
+    queue = iter(items)
+    while True:
+        while free and (head := next(queue, None)) is not None:
+            place = free.pop(0)
+            pending[_submit(executor, work, head[1], place)] = (head[0], place)
+        if not pending:
+            break
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            name, place = pending.pop(future)
+            free.append(place)
+            error = future.exception()
+            if error is None:
+                yield name, future.result()
+            else:
+                failures[name] = _plain(error)
+    if failures:
+        raise FailedCasesError(failures)
+
+
+def _submit(executor: Executor, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
     try:
-        return executor.submit(work, item)
+        return executor.submit(work, *arguments)
     except BrokenProcessPool as error:  # a worker was killed: the calls after it fail one by one, not all at once
         future: Future[Any] = Future()
         future.set_exception(error)

@@ -24,11 +24,13 @@ class Section(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """Return the settings that decide a result, as JSON values: all but the marked ones."""
         whole = self.model_dump(mode="json")
-        return {
+        told = {
             name: _deciding(getattr(self, name), whole[name])
             for name, field in type(self).model_fields.items()
             if not decides_nothing(field)
         }
+        # a section of which nothing decides is itself one that decides nothing
+        return {name: value for name, value in told.items() if value or not isinstance(getattr(self, name), Section)}
 
 
 def decides_nothing(field: FieldInfo) -> bool:

@@ -40,29 +40,53 @@ class Artifact:
     summary: Summary
 
 
+Point = Mapping[str, int]
+"""Where along the axes of a run something lies: ``{"seed": 1, "fold": 3}``; empty where nothing is repeated."""
+
+AT = "@"
+
+
+def point_name(point: Point) -> str:
+    """Return a point in words: ``seed 1 fold 3``."""
+    return " ".join(f"{axis} {value}" for axis, value in point.items())
+
+
+def step_key(stage: str, point: Point) -> str:
+    """Return the name of a stage's result at a point: ``train``, or ``train@fold 3`` where it is one of several."""
+    return f"{stage}{AT}{point_name(point)}" if point else stage
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """The artifacts a stage may read, by the name of the stage that made them."""
+    """The artifacts a stage may read, by the name of the stage that made them: ``train``, or ``train@fold 0``, …."""
 
     artifacts: Mapping[str, Artifact]
 
+    def every(self, stage: str) -> dict[str, Artifact]:
+        """Return all results of a stage by their point in words, in order; the name of an only one is empty."""
+        found = {key.partition(AT): artifact for key, artifact in self.artifacts.items()}
+        return {point: artifact for (name, _, point), artifact in found.items() if name == stage}
+
+    def _first(self, stage: str) -> Artifact | None:
+        return next(iter(self.every(stage).values()), None)
+
     def __getitem__(self, stage: str) -> Path:
-        """Return the folder of a stage that must have run.
+        """Return the folder of a stage that must have run; of several results, the first.
 
         Raises:
             ArtifactError: There is none.
         """
-        if stage not in self.artifacts:
+        if (found := self._first(stage)) is None:
             raise ArtifactError(f"the result of stage '{stage}' is needed first. Run without --only, or run {stage}.")
-        return self.artifacts[stage].path
+        return found.path
 
     def get(self, stage: str) -> Path | None:
-        """Return the folder of a stage, or None where it did not run."""
-        return self.artifacts[stage].path if stage in self.artifacts else None
+        """Return the folder of a stage, or None where it did not run; of several results, the first."""
+        return None if (found := self._first(stage)) is None else found.path
 
     def summary(self, stage: str) -> Summary:
         """Return what a stage said of itself; empty where it did not run."""
-        return self.artifacts[stage].summary if stage in self.artifacts else {}
+        return {} if (found := self._first(stage)) is None else found.summary
 
 
 def say_nothing(text: str) -> None:
@@ -101,5 +125,10 @@ class Stage(Generic[S]):
     may_use: tuple[str, ...] = ()
     version: int = 1
     """Raise it when the same settings come to mean another output."""
+    spread: tuple[str, ...] = ()
+    """The axes along which it is repeated, ``seed`` and ``fold``; along those of an input that are not among
+    them, it sees all results of that input together."""
+    together: bool = False
+    """Whether all processes of a distributed run work on it, and not only the first."""
     identity: Callable[[S], Any] = nothing_else
     """What else decides the output: for ingest, the listing of the source files."""

@@ -1,5 +1,6 @@
 """What is checked of each case before anything expensive: every fault gets one clear line."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,9 +64,10 @@ def _checked(job: CheckJob) -> Case:
         image = raw.images[0].relative_to(job.root).as_posix()
         raise DataError(f"{image}: has no label file. Add one with the same name, or take the case out.")
     grid = _check_images(job)
+    volumes: dict[str, float] = {}
     if raw.label is not None:
         with _named(raw.label, job.root):
-            _check_label(raw.label, raw.images[0], grid, job)
+            volumes = _check_label(raw.label, raw.images[0], grid, job)
     return Case(
         id=raw.id,
         subject=raw.subject,
@@ -75,6 +77,7 @@ def _checked(job: CheckJob) -> Case:
         shape=grid.shape,
         affine=tuple(tuple(row) for row in grid.affine.tolist()),
         covariates=dict(raw.covariates),
+        volumes_mm3=volumes,
     )
 
 
@@ -148,7 +151,8 @@ def _check_grid(path: Path, grid: Geometry, against: Path, wanted: Geometry, con
         )
 
 
-def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> None:
+def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> dict[str, float]:
+    """Return the volume of each structure (mm³) of a label map that is as it should be."""
     label = read_volume(path)
     if len(label.array) != 1:
         raise DataError(f"{path.name}: a label map has one channel, this has {len(label.array)}. Merge them first.")
@@ -172,6 +176,12 @@ def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> None
             f"{path.name}: the label map is empty. Annotate it, take the case out, or set "
             "ingest.check.allow_empty_labels=true if nothing is to be seen."
         )
+    voxels = dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True))
+    size = math.prod(grid.spacing)
+    return {
+        structure.name: round(sum(voxels.get(value, 0) for value in structure.values) * size, 3)
+        for structure in job.header.labels.structures
+    }
 
 
 def _unusable(values: NDArray[np.generic]) -> Literal["non-finite", "fractional", "negative"] | None:

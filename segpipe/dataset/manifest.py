@@ -81,6 +81,8 @@ class Case(Section):
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
     covariates: dict[str, str] = Field(default_factory=dict)
+    volumes_mm3: dict[str, float] = Field(default_factory=dict)
+    """Volume of each structure in the label map (mm³; mm² in 2D)."""
 
     @property
     def native(self) -> Geometry:

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from segpipe.core.errors import DataError
+from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.section import Place, Section
+from segpipe.dataset.manifest import Case
+
+MEASURED = ("structures", "volume")
 
 
 class SplitConfig(Section):
@@ -21,21 +25,31 @@ class SplitConfig(Section):
     """Parts into which the other subjects are divided; each is the validation set of one fold."""
     seed: NonNegativeInt = 0
     """Another seed, another split."""
+    stratify: tuple[str, ...] = ("structures", "volume")
+    """What the folds should hold alike: `structures` (which are there), `volume` (of all of them, in powers of two),
+    or a covariate by its name, such as site."""
     file: Place | None = None
     """A splits.json of your own, `{"test": [ids], "folds": [[ids], …]}`; it is used as it is."""
 
 
-def divide(subjects: Mapping[str, str], declared_test: Iterable[str], config: SplitConfig) -> dict[str, Any]:
+def divide(
+    subjects: Mapping[str, str],
+    declared_test: Iterable[str],
+    config: SplitConfig,
+    strata: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return ``{"test": [ids], "folds": [[ids], …]}`` of labelled cases, given the subject of each.
 
     Subjects are ordered by a hash of seed and name, so the split depends neither on the order of
-    the files nor on the machine, and changes little when cases are added.
+    the files nor on the machine, and changes little when cases are added. The folds are dealt out stratum
+    by stratum: no two of them differ by more than one subject, in all and in any stratum.
 
     Args:
         subjects: Subject by case id.
         declared_test: Cases that the data set itself calls test; where there are any, they are
             the test split and the fraction is not used.
         config: Fraction, number of folds, seed.
+        strata: Stratum by subject; without, there is one.
 
     Raises:
         DataError: Too few subjects, or a split file that does not fit.
@@ -56,11 +70,40 @@ def divide(subjects: Mapping[str, str], declared_test: Iterable[str], config: Sp
             "and validate. Add cases, or lower ingest.split.test_fraction."
         )
     folds = min(config.folds, len(rest))
+    rest.sort(key=lambda subject: (strata or {}).get(subject, ""))  # stable: by hash within a stratum
     return {
         "seed": config.seed,
         "test": _cases_of(held, subjects),
         "folds": [_cases_of(rest[index::folds], subjects) for index in range(folds)],
     }
+
+
+def strata_of(cases: Iterable[Case], config: SplitConfig) -> dict[str, str]:
+    """Return the stratum of each subject, that of its first case.
+
+    Raises:
+        ConfigError: A covariate is asked for that no case has.
+    """
+    ordered = sorted(cases, key=lambda case: case.id)
+    known = {name for case in ordered for name in case.covariates}
+    if unknown := [name for name in config.stratify if name not in (*MEASURED, *known)]:
+        raise ConfigError(
+            f"ingest.split.stratify: no case has a covariate '{unknown[0]}'. There are: "
+            f"{', '.join([*MEASURED, *sorted(known)])}."
+        )
+    found: dict[str, str] = {}
+    for case in ordered:
+        found.setdefault(case.subject, " / ".join(_trait(case, name) for name in config.stratify))
+    return found
+
+
+def _trait(case: Case, name: str) -> str:
+    if name == "structures":
+        return ",".join(structure for structure, volume in case.volumes_mm3.items() if volume > 0)
+    if name == "volume":
+        total = sum(case.volumes_mm3.values())
+        return str(math.floor(math.log2(total))) if total > 0 else ""
+    return case.covariates.get(name, "")
 
 
 def _shuffled(seed: int, subject: str) -> str:

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
+from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
 from segpipe.dataset.prepare import Prepared
+from segpipe.learn.chance import Chance, Purpose, Share
 
-CROP = 0
-"""Random numbers of step s come from default_rng([seed, s, purpose]); this is the purpose 'which patches'."""
+FAR = 1.0
+"""A signed distance far from its structure: the largest there is."""
 
 
 class Batch(NamedTuple):
@@ -28,67 +30,130 @@ class Batch(NamedTuple):
     weight: Tensor | None
     """(N, 1, *P) or None."""
     cases: tuple[str, ...]
+    first: int = 0
+    """Which patch of the step's whole batch is the first one here, where several processes divide it."""
 
     def to(self, device: str) -> "Batch":
         """Return the batch on a device."""
         weight = None if self.weight is None else self.weight.to(device)
-        return Batch(self.image.to(device), self.target.to(device), weight, self.cases)
+        return self._replace(image=self.image.to(device), target=self.target.to(device), weight=weight)
+
+
+def background(target: Tensor | NDArray[Any]) -> float:
+    """Return what a target map holds where nothing is: class 0, or far off where it is made of distances."""
+    made_of_distances = target.is_floating_point() if isinstance(target, Tensor) else target.dtype.kind == "f"
+    return FAR if made_of_distances else 0.0
 
 
 class SamplingConfig(Section):
     """Which patches are drawn."""
 
-    foreground: Annotated[float, Field(ge=0, le=1)] = 0.34
-    """Share of each batch whose patches hold a labelled voxel, each structure equally often."""
+    foreground: Share = 0.34
+    """Share of each batch whose patches hold a labelled voxel; at least one patch, unless it is 0."""
+    balance: Share = 0.5
+    """How these are drawn. 1: first a structure, each as often as any other, also if few cases have it, then a case
+    that has it. 0: first a case, each as often as any other, then a structure in it. Between: how often the first."""
 
 
 @dataclass(frozen=True)
 class PatchSampler:
-    """Draws the patches of any step, the same ones whenever it is asked."""
+    """Draws the patches of any step, the same ones whenever and by whomever it is asked.
+
+    Raises:
+        ConfigError: The batch cannot be divided over the processes.
+    """
 
     cases: Sequence[Prepared]
     patch: tuple[int, ...]
     batch: int
+    """Patches a step, in all processes together."""
     seed: int
     config: SamplingConfig
+    share: tuple[int, int] = (0, 1)
+    """Which of how many processes this is; it draws its part of the batch only."""
+
+    def __post_init__(self) -> None:
+        _, world = self.share
+        if self.batch % world:
+            raise ConfigError(
+                f"a batch of {self.batch} patches cannot be divided over {world} processes. "
+                f"Set preprocess.plan.batch to a multiple of {world}."
+            )
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of a step; outside an image lie zeros."""
-        rng = np.random.default_rng([self.seed, step, CROP])
-        forced = round(self.config.foreground * self.batch)
-        drawn = [self._draw(rng, labelled=index >= self.batch - forced) for index in range(self.batch)]
-        images, targets, weights, cases = zip(*drawn, strict=True)
+        """Return the batch of a step, or this process's part of it; outside an image lie zeros, and background."""
+        rank, world = self.share
+        mine = self.batch // world
+        first = rank * mine
+        images, targets, weights, cases = zip(
+            *(self._draw(step, index) for index in range(first, first + mine)), strict=True
+        )
         return Batch(
             torch.from_numpy(np.stack(images)),
             torch.from_numpy(np.stack(targets)),
             None if weights[0] is None else torch.from_numpy(np.stack(weights)),
             tuple(cases),
+            first,
         )
 
-    def _draw(self, rng: np.random.Generator, *, labelled: bool) -> tuple[Any, ...]:
-        case = self.cases[int(rng.integers(len(self.cases)))]
-        start = self._start(case, rng, labelled=labelled)
+    @cached_property
+    def _held(self) -> dict[int, list[int]]:
+        """The classes in each case (by number) that has any; read when the first labelled patch is drawn."""
+        # copies of the cases, so that their points are let go again
+        found = {number: np.unique(replace(case).points[:, 0]) for number, case in enumerate(self.cases)}
+        return {number: [int(value) for value in values] for number, values in found.items() if len(values)}
+
+    @cached_property
+    def _holders(self) -> dict[int, list[int]]:
+        """The cases (by number) that hold each class."""
+        values = sorted({value for held in self._held.values() for value in held})
+        return {value: [number for number, held in self._held.items() if value in held] for value in values}
+
+    @property
+    def _forced(self) -> int:
+        """How many patches of the whole batch, the last ones, have to hold a labelled voxel."""
+        share = self.config.foreground
+        return max(round(share * self.batch), 1) if share > 0 else 0
+
+    def _draw(self, step: int, index: int) -> tuple[Any, ...]:
+        rng = Chance(self.seed, step, index).of(Purpose.CROP)
+        if index >= self.batch - self._forced and self._held:
+            case, value = self._wanted(rng)
+            start = self._around(case, value, rng)
+        else:
+            case = self.cases[int(rng.integers(len(self.cases)))]
+            start = self._anywhere(case, rng)
         weight = None if case.weight is None else cut(case.weight, start, self.patch).astype(np.float32)
         image = cut(case.image, start, self.patch).astype(np.float32)
-        return image, cut(case.target, start, self.patch), weight, case.id
+        return image, cut(case.target, start, self.patch, background(case.target)), weight, case.id
 
-    def _start(self, case: Prepared, rng: np.random.Generator, *, labelled: bool) -> list[int]:
+    def _wanted(self, rng: np.random.Generator) -> tuple[Prepared, int]:
+        """Return a case and a class that it holds."""
+        if rng.random() < self.config.balance:
+            value = int(rng.choice(list(self._holders)))
+            return self.cases[int(rng.choice(self._holders[value]))], value
+        number = int(rng.choice(list(self._held)))
+        return self.cases[number], int(rng.choice(self._held[number]))
+
+    def _anywhere(self, case: Prepared, rng: np.random.Generator) -> list[int]:
         """Return the first voxel of a patch; an image smaller than the patch lies in its middle."""
-        size = case.image.shape[1:]
-        surplus = np.asarray(size) - np.asarray(self.patch)
+        surplus = np.asarray(case.image.shape[1:]) - np.asarray(self.patch)
         start = np.where(surplus > 0, rng.integers(0, np.maximum(surplus, 0) + 1), surplus // 2)
-        if labelled and len(case.points):
-            values = np.unique(case.points[:, 0])
-            of_one = case.points[case.points[:, 0] == rng.choice(values), 1:]
-            centre = of_one[int(rng.integers(len(of_one)))]
-            wanted = centre - np.asarray([int(rng.integers(p)) for p in self.patch])
-            start = np.where(surplus > 0, np.clip(wanted, 0, np.maximum(surplus, 0)), start)
+        return [int(first) for first in start]
+
+    def _around(self, case: Prepared, value: int, rng: np.random.Generator) -> list[int]:
+        """Return the first voxel of a patch that holds a voxel of a class, anywhere in it."""
+        surplus = np.asarray(case.image.shape[1:]) - np.asarray(self.patch)
+        of_one = case.points[case.points[:, 0] == value, 1:]
+        centre = of_one[int(rng.integers(len(of_one)))]
+        wanted = centre - np.asarray([int(rng.integers(p)) for p in self.patch])
+        start = np.where(surplus > 0, np.clip(wanted, 0, np.maximum(surplus, 0)), surplus // 2)
         return [int(first) for first in start]
 
 
-def cut(array: NDArray[Any], start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
-    """Return (C, *size) of an array (C, *S) from voxel ``start`` on; zeros where that lies outside."""
-    result = np.zeros((len(array), *size), array.dtype)
+def cut(array: NDArray[Any], start: Sequence[int], size: Sequence[int], fill: float = 0) -> NDArray[Any]:
+    """Return (C, *size) of an array (C, *S) from voxel ``start`` on; ``fill`` where that lies outside."""
+    result = np.full((len(array), *size), fill, array.dtype)
     inside, there = [], []
     for first, count, n in zip(start, size, array.shape[1:], strict=True):
         low, high = max(first, 0), min(first + count, n)

@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from segpipe.core.section import Section
 from segpipe.imaging.targets import IGNORED
+from segpipe.learn.ranks import summed, world
 
 SMOOTH = 1e-5
 
@@ -39,7 +40,7 @@ class DiceCE(Section):
         classes = torch.where(target == IGNORED, 0, target).long()
         share = counted if weight is None else counted * weight
         log_p = F.log_softmax(scores, dim=1)
-        entropy = -(log_p.gather(1, classes) * share).sum() / share.sum().clamp_min(SMOOTH)
+        entropy = _mean(-(log_p.gather(1, classes) * share).sum(), share.sum())
         truth = torch.zeros_like(scores).scatter_(1, classes, 1.0)
         return self.cross_entropy * entropy + self.dice * (1 - soft_dice(log_p.exp(), truth, counted)[1:].mean())
 
@@ -60,7 +61,7 @@ class DiceBce(Section):
         truth = torch.where(target == IGNORED, 0, target).float()
         share = counted if weight is None else counted * weight
         each = F.binary_cross_entropy_with_logits(scores, truth, reduction="none")
-        entropy = (each * share).sum() / (share.sum() * scores.shape[1]).clamp_min(SMOOTH)
+        entropy = _mean((each * share).sum(), share.sum() * scores.shape[1])
         return self.cross_entropy * entropy + self.dice * (1 - soft_dice(scores.sigmoid(), truth, counted).mean())
 
 
@@ -76,7 +77,7 @@ class SmoothL1(Section):
         counted = (~target.isnan()).float()
         share = counted if weight is None else counted * weight
         each = F.smooth_l1_loss(scores.float(), target.nan_to_num(), beta=self.beta, reduction="none")
-        return (each * share).sum() / share.sum().clamp_min(SMOOTH)
+        return _mean((each * share).sum(), share.sum())
 
 
 Loss = Annotated[DiceCE | DiceBce | SmoothL1, Field(discriminator="kind")]
@@ -87,7 +88,7 @@ FOR_TARGET = {"classes": DiceCE, "regions": DiceBce, "signed_distance": SmoothL1
 
 
 def soft_dice(probabilities: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
-    """Return the soft Dice (K,) of each channel over the whole batch.
+    """Return the soft Dice (K,) of each channel over the whole batch, that of all processes.
 
     Args:
         probabilities: (N, K, *S) in 0 to 1.
@@ -97,4 +98,13 @@ def soft_dice(probabilities: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
     over = (0, *range(2, probabilities.ndim))
     hit = (probabilities * truth * counted).sum(over)
     size = (probabilities * counted).sum(over) + (truth * counted).sum(over)
+    if world() > 1:
+        hit, size = summed(torch.stack([hit, size]))
     return (2 * hit + SMOOTH) / (size + SMOOTH)
+
+
+def _mean(total: Tensor, count: Tensor) -> Tensor:
+    """Return the mean of values over all processes, from their sum here and how many they are here."""
+    if world() > 1:
+        total, count = summed(torch.stack([total, count]))
+    return total / count.clamp_min(SMOOTH)

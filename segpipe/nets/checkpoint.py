@@ -63,16 +63,32 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def save_model(folder: Path, network: UNet, notes: Mapping[str, Any]) -> None:
     """Write a model folder: ``weights.safetensors`` and ``model.json``, which comes last and holds their hash."""
+    save_description(folder, network, save_weights(folder, network), notes)
+
+
+def save_weights(folder: Path, network: UNet) -> str:
+    """Write the weights of a model folder; return their SHA-256. Not whole before ``save_description``."""
     save_tensors(folder / WEIGHTS, network.state_dict(), {})
-    write_json(
-        folder / MODEL,
-        {
-            "format": FORMAT,
-            "network": network.spec.model_dump(mode="json"),
-            "weights_sha256": file_sha256(folder / WEIGHTS),
-            **notes,
-        },
-    )
+    return file_sha256(folder / WEIGHTS)
+
+
+def save_description(folder: Path, network: UNet, weights_sha256: str, notes: Mapping[str, Any]) -> None:
+    """Write ``model.json``, which makes the folder a whole model."""
+    spec = network.spec.model_dump(mode="json")
+    write_json(folder / MODEL, {"format": FORMAT, "network": spec, "weights_sha256": weights_sha256, **notes})
+
+
+def model_folders(folder: Path) -> list[Path]:
+    """Return the model folders of a folder: itself, or of several models each of its subfolders, by name.
+
+    Every subfolder of several models has to be one; the reader refuses those that are not, so that no
+    model is left out unnoticed. Hidden ones do not count; a link that leads nowhere does.
+    """
+    if not folder.is_dir() or (folder / MODEL).is_file() or (folder / WEIGHTS).is_file():
+        return [folder]
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    members = [path for path in inside if path.is_dir() or path.is_symlink()]
+    return members if any((path / MODEL).is_file() for path in members) else [folder]
 
 
 def load_model(folder: Path) -> ModelFile:

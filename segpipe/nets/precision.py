@@ -20,13 +20,40 @@ def best_device(wanted: str = "auto") -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def all_gpus() -> tuple[str, ...]:
+    """Return the names of all GPUs."""
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
+def use_threads(count: int) -> None:
+    """Compute with this many threads on the CPU, in this process."""
+    torch.set_num_threads(count)
+
+
 def uses_bf16(precision: Precision, device: str) -> bool:
     """Tell whether to compute in bfloat16; ``auto``: where the hardware multiplies it natively."""
     if precision != "auto":
         return precision == "bf16"
+    return native_bf16(device)
+
+
+def native_bf16(device: str) -> bool:
+    """Tell whether the hardware multiplies bfloat16 by itself."""
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported()) or has_amx()
+
+
+def has_amx() -> bool:
+    """Tell whether the processor has a matrix unit."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def tune(device: str) -> None:
+    """Set the switches of a GPU for training: sizes stay the same, so the fastest kernels are looked for once."""
+    if device.startswith("cuda"):
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
 
 
 @contextlib.contextmanager

@@ -1,35 +1,45 @@
-"""A trained model as one callable: a scan in, a label map on the same grid out."""
+"""Trained models as one callable: a scan in, a label map on the same grid out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segpipe.core.errors import ArtifactError, ConfigError, DataError
+from segpipe.core.fingerprint import canonical
 from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import prepare_image
-from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.masks import Box, CleanUp, box_of, clean_up, inside_of
 from segpipe.imaging.resample import resample_scores
 from segpipe.imaging.volume import Volume
-from segpipe.nets.checkpoint import load_model
+from segpipe.nets.checkpoint import ModelFile, load_model, model_folders
 from segpipe.nets.precision import best_device, laid_out
 from segpipe.nets.unet import UNet
+from segpipe.predict.ensemble import averaged
 from segpipe.predict.window import WindowConfig, predict_scores
+
+SHARED = ("spacing", "normalise", "channels", "labels", "target", "patch")
+"""What the plans of models must agree on before their scores can be averaged."""
+SHOWN = 80
+"""Letters of a value that a message shows."""
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A network, the plan that prepares its input, and how its output is cleaned."""
+    """One network or several, the plan that prepares their input, and how their output is cleaned.
 
-    network: UNet
+    The scores of several networks are averaged. All are on one device, in evaluation mode, and in the layout
+    of ``laid_out``: in another one the last bits differ.
+    """
+
+    networks: tuple[UNet, ...]
     plan: Plan
-    window: WindowConfig
-    clean: CleanUp
-    notes: Mapping[str, Any]
+    window: WindowConfig = field(default_factory=WindowConfig)
+    clean: CleanUp = field(default_factory=CleanUp)
+    notes: tuple[Mapping[str, Any], ...] = ()
+    """What each model's file says of it, in the order of the networks; empty for networks that lie in no file."""
 
     @classmethod
     def load(
@@ -39,19 +49,45 @@ class Segmenter:
         window: WindowConfig | None = None,
         clean: CleanUp | None = None,
     ) -> "Segmenter":
-        """Return the model in a folder; nothing else is needed.
+        """Return the model in a folder, or the mean of the models in its subfolders; nothing else is needed.
 
         Raises:
-            ArtifactError: The folder holds no whole model.
+            ArtifactError: The folder holds no whole model, or models that do not go together.
         """
-        model = load_model(folder)
-        try:
-            plan = Plan.model_validate(model.notes["plan"])
-            stored = WindowConfig.model_validate(model.notes["window"])
-        except (KeyError, ValueError) as error:
-            raise ArtifactError(f"{folder}: the plan in it cannot be read. Export the model again.") from error
-        network = laid_out(model.network, model.network.spec.encoder.rank, best_device(device))
-        return cls(network, plan, window or stored, clean or CleanUp(), model.notes)
+        return cls.of(model_folders(folder), device, window, clean)
+
+    @classmethod
+    def of(
+        cls,
+        folders: Sequence[Path],
+        device: str = "auto",
+        window: WindowConfig | None = None,
+        clean: CleanUp | None = None,
+    ) -> "Segmenter":
+        """Return the models of one or several folders as one.
+
+        Raises:
+            ArtifactError: None is given, or a folder holds no whole model, or one planned otherwise than the first.
+        """
+        if not folders:
+            raise ArtifactError("no model folder is given. Give at least one.")
+        models = [load_model(folder) for folder in folders]
+        read = [_read(folder, model) for folder, model in zip(folders, models, strict=True)]
+        plan, stored = read[0]
+        for folder, (other, its_window) in zip(folders[1:], read[1:], strict=True):
+            mine, its = plan.model_dump(mode="json"), other.model_dump(mode="json")
+            pairs = [(name, mine[name], its[name]) for name in SHARED]
+            if window is None:
+                pairs.append(("window", stored.model_dump(mode="json"), its_window.model_dump(mode="json")))
+            for name, wanted, found in pairs:
+                if wanted != found:
+                    raise ArtifactError(
+                        f"{folder}: its {name} is {_short(found)}, that of {folders[0]} is {_short(wanted)}. "
+                        "Only models of one plan can be averaged: take it out, or predict with each apart."
+                    )
+        where = best_device(device)
+        networks = tuple(laid_out(model.network, model.network.spec.encoder.rank, where) for model in models)
+        return cls(networks, plan, window or stored, clean or CleanUp(), tuple(model.notes for model in models))
 
     def __call__(self, scan: Volume) -> Volume:
         """Return label values (1, *S) uint8 or uint16 on the grid of a scan (C, *S).
@@ -60,28 +96,48 @@ class Segmenter:
             DataError: The scan has another number of channels than the training images, or is not finite.
             ConfigError: A structure that is to be cleaned is none of the model's.
         """
-        groups = self.plan.labels.groups()
-        if unknown := [name for name in self.clean.largest_only if name not in groups]:
+        if unknown := [name for name in self.clean.largest_only if name not in self.plan.labels.names]:
             raise ConfigError(f"clean.largest_only: no structure is named '{unknown[0]}'. Take it out.")
+        return self.labels(self.scores(scan), scan)
+
+    def scores(self, scan: Volume) -> Volume:
+        """Return scores (K, *S) float32 of a scan (C, *S), on the grid on which the network works.
+
+        Probabilities for the target ``classes``, logits for ``regions``, distances for ``signed_distance``.
+
+        Raises:
+            DataError: The scan has another number of channels than the training images, or is not finite.
+        """
         wanted = [channel.name for channel in self.plan.channels]
         if len(scan.array) != len(wanted):
             raise DataError(f"has {len(scan.array)} channel(s); the model needs {len(wanted)}: {', '.join(wanted)}.")
         if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
             raise DataError("holds voxels that are not numbers (NaN or infinite). Replace them.")
+        image = prepare_image(scan, self.plan)
+        members = (predict_scores(network, image.array, self.plan.patch, self.window) for network in self.networks)
+        return Volume(averaged(members, self.plan.target.kind).cpu().numpy(), image.geometry)
+
+    def labels(self, scores: Volume, scan: Volume) -> Volume:
+        """Return label values (1, *S) uint8 or uint16 on the grid of a scan, from its scores."""
         inside = inside_of(scan.array)
         box = box_of(inside) or Box((0,) * inside.ndim, inside.shape)
-        image = prepare_image(scan, self.plan)
+        native = resample_scores(scores, scan.geometry.cropped(box.start, box.shape))
         labels = np.zeros(scan.geometry.shape, np.uint16)
-        part = scan.geometry.cropped(box.start, box.shape)
-        labels[box.slices] = self._labels(image, part)
+        labels[box.slices] = self.plan.target.decode(native.array, self.plan.labels)
+        groups = self.plan.labels.groups()
         labels = clean_up(labels, [groups[name] for name in self.clean.largest_only])
         values = [value for structure in self.plan.labels.structures for value in (structure.paint, *structure.values)]
         narrow = np.uint8 if max(values) < 256 else np.uint16
         return Volume(labels.astype(narrow)[None], scan.geometry)
 
-    def _labels(self, image: Volume, onto: Geometry) -> NDArray[np.uint16]:
-        scores = predict_scores(self.network, image.array, self.plan.patch, self.window)
-        if self.plan.target.kind == "classes":  # probabilities interpolate better than unbounded scores
-            scores = scores.softmax(dim=0)
-        native = resample_scores(Volume(scores.cpu().numpy(), image.geometry), onto)
-        return self.plan.target.decode(native.array, self.plan.labels)
+
+def _read(folder: Path, model: ModelFile) -> tuple[Plan, WindowConfig]:
+    try:
+        return Plan.model_validate(model.notes["plan"]), WindowConfig.model_validate(model.notes["window"])
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{folder}: the plan in it cannot be read. Export the model again.") from error
+
+
+def _short(value: Any) -> str:
+    text = canonical(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

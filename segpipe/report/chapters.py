@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, methods, provenance, tables
+from segpipe.report import cohort, curves, headline, methods, provenance, repeats, tables
 from segpipe.report.agreement import Agreement, agreements, bland_altman
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
@@ -79,11 +79,17 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "reasons": cohort.reasons(material),
         "accuracy": tables.accuracy(material, main),
         "more_accuracy": tables.accuracy(material, rest),
+        "by_part": repeats.by_part(material),
+        "over_seeds": repeats.over_seeds(material),
+        "trainings": repeats.trainings(material),
         "confidence": percent(material.confidence),
         "clouds": _clouds(material),
         "agreement": _agreement(material, volumes),
         "left_out": max(len(volumes) - MOST_PANELS, 0),
-        "curves": [*curves.charts(material.training, "training"), *curves.charts(material.pretraining, "pretraining")],
+        "curves": [
+            *curves.charts(material.training, _first_training(material)),
+            *curves.charts(material.pretraining, "pretraining"),
+        ],
         "resumed": material.receipt("train")("summary.resumed_at"),
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],
@@ -100,15 +106,21 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
 
 
 def _subtitle(material: Material) -> str:
-    test = material.dataset.part("test")
+    held_out, subjects = material.held_out, material.dataset.subjects
+    kind = "held-out case" if material.parts else "test case"
     parts = [
         f"Data set {material.dataset.header.name}",
-        f"{counted(len(test), 'test case')} of {counted(len({case.subject for case in test}), 'subject')}",
+        f"{counted(len(held_out), kind)} of {counted(len({subjects[case] for case in held_out}), 'subject')}",
         f"structures: {', '.join(material.dataset.header.labels.names)}",
         f"evaluated {day}" if (day := provenance.date(material)) else "",
         f"evaluation {material.receipt('evaluate').fingerprint}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _first_training(material: Material) -> str:
+    name = next(iter(material.trainings), "")
+    return f"training ({name})" if name else "training"
 
 
 def _few(material: Material) -> tuple[str, ...]:

@@ -59,6 +59,9 @@ def groups(material: Material) -> dict[str, Group]:
     scored = [case for case in test if case.id in material.scores.cases and case.id not in material.scores.errors]
     train, validate = (len(material.divided.get(part, ())) for part in ("training", "validation"))
     division = f"training {train} · validation {validate}" if train else f"{len(data.folds)} folds"
+    if material.parts:
+        develop = [case.id for case in data.part("develop") if case.id in material.scores.cases]
+        division = f"scored out of fold {sum(case not in material.scores.errors for case in develop)}"
     return {
         "found": Group("Found", len(data.cases) + aside, None),
         "aside": Group("Set aside", aside, None),

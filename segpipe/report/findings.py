@@ -54,7 +54,7 @@ def findings(material: Material, volumes: list[Agreement]) -> list[Finding]:
 
 
 def _unscored(material: Material) -> Iterator[Finding]:
-    test = [case.id for case in material.dataset.part("test")]
+    test = material.held_out
     scores = material.scores
     if not test:
         yield Finding(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from segpipe.report.agreement import Agreement
 from segpipe.report.material import Material
+from segpipe.report.repeats import spread_of_dice
 from segpipe.report.wording import NARROW, UNDEFINED, name_of, percent, shown, signed, span, unit_of, volume_digits
 from segpipe.score.summary import Summary
 
@@ -39,9 +40,10 @@ def _mean(label: str, material: Material, metric: str) -> Tile:
     if f is None or not math.isfinite(f.mean):
         return Tile(label, UNDEFINED, "no case has one")
     interval = span(f.low, f.high, metric)
+    spread = spread_of_dice(material) if metric == "dice" else ""
     between = f"{percent(material.confidence)} CI {interval.strip('[]').replace(', ', ' to ')}"
     note = between if interval != UNDEFINED else "one subject: no interval"
-    return Tile(label, shown(f.mean, metric), note + _undefined(f))
+    return Tile(label, shown(f.mean, metric), note + (f" · {spread}" if spread else "") + _undefined(f))
 
 
 def _distance(material: Material) -> Tile:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from segpipe.core.errors import ArtifactError
-from segpipe.core.stage import Inputs
+from segpipe.core.stage import Artifact, Inputs
 from segpipe.core.store import HISTORY, RECEIPT
 from segpipe.dataset.manifest import Dataset, read_jsonl
 from segpipe.dataset.plan import Plan
@@ -22,6 +22,8 @@ STAGES = ("ingest", "preprocess", "pretrain", "train", "infer", "evaluate")
 
 Curves = Mapping[str, list[tuple[int, float]]]
 """Name of a figure -> its values by step, in order."""
+Figures = Mapping[tuple[str, str], Summary]
+"""(structure, metric) -> its summary."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,14 @@ class Material:
 
     dataset: Dataset
     scores: Scores
-    figures: Mapping[tuple[str, str], Summary]
-    """(structure, metric) -> its summary over all cases."""
+    figures: Figures
+    """Over all scored cases; of several seeds, the first."""
+    parts: Mapping[str, Figures]
+    """The same over the parts of the data, ``test`` and ``out_of_fold``; empty where there is one part only."""
+    repeats: Mapping[str, Figures]
+    """The same of each seed; empty for a single one."""
+    trainings: Mapping[str, "Receipt"]
+    """Each network that was trained, by seed and fold in words; an only one has no name."""
     definitions: Mapping[str, str]
     """Metric -> the id of its definition."""
     confidence: float
@@ -62,6 +70,12 @@ class Material:
     predictions: Path | None
     refused: Mapping[str, str]
     """Cases that could not be segmented, and why."""
+
+    @property
+    def held_out(self) -> list[str]:
+        """Cases that were to be scored: the test split, and those held out from the network that drew them."""
+        test = {case.id for case in self.dataset.part("test")}
+        return sorted(test | set(self.scores.cases))
 
     @property
     def rank(self) -> int:
@@ -100,17 +114,19 @@ def read_material(inputs: Inputs, source: Path) -> Material:
     if not summary:
         raise ArtifactError("evaluate/summary.json is missing or damaged. Run the evaluation again.")
     train, infer = inputs.get("train"), inputs.get("infer")
-    figures = [_figure(row) for row in summary.get("scores", [])]
+    evaluations, trainings = inputs.every("evaluate"), inputs.every("train")
+    repeats = {name: _json(artifact.path / "summary.json") for name, artifact in evaluations.items()}
     return Material(
         dataset=dataset,
         scores=Scores.read(evaluated / "scores.csv", dataset.header.labels.names),
-        figures={(figure.label, figure.metric): figure for figure in figures},
+        figures=_figures(summary.get("scores", [])),
+        parts={part: _figures(rows) for part, rows in summary.get("parts", {}).items()},
+        repeats={name: _figures(one.get("scores", [])) for name, one in repeats.items()} if len(repeats) > 1 else {},
+        trainings={name: _receipt("train", artifact) for name, artifact in trainings.items()},
         definitions=summary.get("definitions", {}),
         confidence=float(summary.get("confidence", 0.95)),
         receipts={
-            stage: Receipt(stage, inputs.artifacts[stage].fingerprint, _json(inputs[stage] / RECEIPT))
-            for stage in STAGES
-            if stage in inputs.artifacts
+            stage: _receipt(stage, artifact) for stage in STAGES for artifact in list(inputs.every(stage).values())[:1]
         },
         plan=_plan(inputs.get("preprocess")),
         model=_json(train / "model" / "model.json") if train else {},
@@ -140,9 +156,15 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(points.items()) for name, points in found.items()}
 
 
-def _figure(row: Mapping[str, Any]) -> Summary:
-    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
-    return Summary(**values)
+def _figures(rows: Sequence[Mapping[str, Any]]) -> Figures:
+    known: list[dict[str, Any]] = [
+        {k: math.nan if value is None else value for k, value in row.items()} for row in rows
+    ]
+    return {(figure.label, figure.metric): figure for figure in (Summary(**row) for row in known)}
+
+
+def _receipt(stage: str, artifact: Artifact) -> Receipt:
+    return Receipt(stage, artifact.fingerprint, _json(artifact.path / RECEIPT))
 
 
 def _plan(folder: Path | None) -> Plan | None:

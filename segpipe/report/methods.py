@@ -113,12 +113,34 @@ def _division(material: Material) -> Iterator[str]:
         f"Before anything was measured, {counted(len(test), 'case')} of "
         f"{counted(len({case.subject for case in test}), 'subject')} were put apart {how} and used for nothing but "
         f"this evaluation; the other {counted(len(data.part('develop')), 'labelled case')} were divided into "
-        f"{counted(len(data.folds), 'fold')}, no subject being in two parts."
+        f"{counted(len(data.folds), 'fold')}, no subject being in two parts{_alike(receipt)}."
     )
     fold = material.receipt("train")("settings.train.fold")
+    if len(material.trainings) > 1:
+        seeds = {one("settings.train.fit.seed") for one in material.trainings.values()}
+        folds = {one("settings.train.fold") for one in material.trainings.values()}
+        if len(folds) > 1:
+            yield (
+                f"{counted(len(folds), 'network')} were trained, each without one fold, by which it was only watched "
+                "(cross-validation)."
+            )
+        if len(seeds) > 1:
+            yield (
+                f"Everything was trained {len(seeds)} times, with seeds {listed(sorted(map(str, seeds)))}; figures "
+                "without a spread are those of the first."
+            )
+        if len(folds) > 1:
+            return
     if fold is not None and material.divided:
         training, validation = (len(material.divided.get(part, ())) for part in ("training", "validation"))
         yield f"Fold {fold} ({counted(validation, 'case')}) was for validation, the rest ({training}) for training."
+
+
+def _alike(receipt: Receipt) -> str:
+    names = receipt("settings.ingest.split.stratify") or []
+    words = {"structures": "the structures they show", "volume": "their volume"}
+    by_hand = receipt("settings.ingest.split.file") is not None
+    return "" if by_hand or not names else f" and the folds alike in {listed([words.get(n, n) for n in names])}"
 
 
 def _preprocessing(material: Material) -> Iterator[str]:
@@ -181,9 +203,10 @@ def _training(material: Material) -> Iterator[str]:
     if foreground is not None:
         yield f"Of each batch, {percent(foreground)} of the patches were drawn around a labelled voxel."
     yield from _augmentation(receipt)
+    kept = "the last one was kept" if fit.get("keep") == "last" else "the one with the highest mean Dice was kept"
     yield (
         f"A running average of the weights (decay {fit.get('average')}) was validated on whole images every "
-        f"{fit.get('validate_every')} steps, and the one with the highest mean Dice was kept."
+        f"{fit.get('validate_every')} steps, and {kept}."
     )
     if "pretrain" in material.receipts:
         kind = material.receipt("pretrain")("settings.pretrain.objective.kind")
@@ -205,6 +228,11 @@ def _prediction(material: Material) -> Iterator[str]:
     window = receipt("settings.infer.window")
     if not isinstance(window, dict):
         return
+    if "out_of_fold" in material.parts:
+        yield (
+            "Each case to develop was predicted by the one network that was not trained on it; each test case by the "
+            "mean of the probabilities of all networks."
+        )
     yield (
         f"Whole images were predicted in overlapping tiles ({percent(window.get('overlap', 0))} overlap) and written "
         "on the grid of their own input file."

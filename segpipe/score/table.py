@@ -9,7 +9,7 @@ from pathlib import Path
 from segpipe.core.atomic import write_text
 from segpipe.core.errors import ArtifactError
 
-HEADER = ("case", "label", "metric", "value")
+HEADER = ("case", "label", "metric", "value", "part")
 ERROR = "error"
 """The metric of a row that says why a case could not be scored."""
 
@@ -24,6 +24,8 @@ class Row:
     metric: str
     value: float | str
     """Unit as the metric's name says; NaN where undefined; the message in an error row."""
+    part: str = "test"
+    """Why the case is one that its network never saw: ``test``, or ``out_of_fold``."""
 
     @property
     def failed(self) -> bool:
@@ -31,9 +33,9 @@ class Row:
         return self.metric == ERROR
 
 
-def error_row(case: str, message: str) -> Row:
+def error_row(case: str, message: str, part: str = "test") -> Row:
     """Return the row of a case that could not be scored."""
-    return Row(case, "", ERROR, message)
+    return Row(case, "", ERROR, message, part)
 
 
 def write_scores(path: Path, rows: Iterable[Row]) -> None:
@@ -41,7 +43,7 @@ def write_scores(path: Path, rows: Iterable[Row]) -> None:
     lines = [_line(HEADER)]
     for row in rows:
         value = row.value if isinstance(row.value, str) else repr(float(row.value))
-        lines.append(_line((row.case, row.label, row.metric, value)))
+        lines.append(_line((row.case, row.label, row.metric, value, row.part)))
     write_text(path, "".join(lines))
 
 
@@ -74,10 +76,10 @@ def read_scores(path: Path) -> list[Row]:
 def _row(path: Path, line: int, fields: list[str]) -> Row:
     if len(fields) != len(HEADER):
         raise ArtifactError(f"{path}, line {line}: {len(fields)} fields instead of {len(HEADER)}.")
-    case, label, metric, value = fields
+    case, label, metric, value, part = fields
     if metric == ERROR:
-        return Row(case, label, metric, value)
+        return Row(case, label, metric, value, part)
     try:
-        return Row(case, label, metric, float(value))
+        return Row(case, label, metric, float(value), part)
     except ValueError as error:
         raise ArtifactError(f"{path}, line {line}: {value!r} is no number.") from error

@@ -1,5 +1,6 @@
 """Label maps and truth -> scores.csv and summary.json."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,20 +79,23 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Score every labelled prediction; summarise over subjects."""
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     config = settings.evaluate
+    parts: dict[str, str] = json.loads((inputs["infer"] / "held_out.json").read_text())
     jobs = {
         case.id: ScoreJob(_prediction(inputs, case.id), truth, dataset.header.labels, config.metrics)
-        for case in dataset.part("test")
-        if (truth := dataset.files(case).label) is not None
+        for case in dataset.cases
+        if case.id in parts and (truth := dataset.files(case).label) is not None
     }
     results: dict[str, dict[tuple[str, str], float] | str] = {}
     with work.progress("scoring", len(jobs)) as advance:
         for case, result in run_cases(work.executor, score_files, jobs.items()):
             results[case] = result
             advance(1)
-    rows = [row for case in sorted(results) for row in _rows(case, results[case])]
+    rows = [row for case in sorted(results) for row in _rows(case, results[case], parts[case])]
     write_scores(work.path / "scores.csv", rows)
-    figures = summarise(rows, dataset.subjects, config.seed, config.resamples, config.confidence)
-    write_json(work.path / "summary.json", _described(figures, rows, config))
+    figures = _summary(rows, dataset, config)
+    names = list(dict.fromkeys(row.part for row in rows))
+    each = {part: _summary([row for row in rows if row.part == part], dataset, config) for part in names}
+    write_json(work.path / "summary.json", _described(figures, each, rows, config))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
     return {"cases": len(results) - errors, "errors": errors} | {k: v for k, v in dice.items() if v == v}  # noqa: PLR0124 - NaN
@@ -101,20 +105,31 @@ def _prediction(inputs: Inputs, case: str) -> Path:
     return inputs["infer"] / "predictions" / f"{case}.nii.gz"
 
 
-def _rows(case: str, result: Mapping[tuple[str, str], float] | str) -> list[Row]:
+def _rows(case: str, result: Mapping[tuple[str, str], float] | str, part: str) -> list[Row]:
     if isinstance(result, str):
-        return [error_row(case, result)]
-    return [Row(case, label, metric, value) for (label, metric), value in result.items()]
+        return [error_row(case, result, part)]
+    return [Row(case, label, metric, value, part) for (label, metric), value in result.items()]
 
 
-def _described(figures: list[Figures], rows: list[Row], config: EvaluateConfig) -> dict[str, object]:
+def _summary(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> list[Figures]:
+    return summarise(rows, dataset.subjects, config.seed, config.resamples, config.confidence)
+
+
+def _plain(figures: list[Figures]) -> list[dict[str, object]]:
+    return [{k: None if v != v else v for k, v in asdict(figure).items()} for figure in figures]  # noqa: PLR0124 - NaN
+
+
+def _described(
+    figures: list[Figures], each: Mapping[str, list[Figures]], rows: list[Row], config: EvaluateConfig
+) -> dict[str, object]:
     return {
         "confidence": config.confidence,
         "resampled": "subjects",
         "definitions": {name: definition(name) for name in dict.fromkeys(f.metric for f in figures)},
-        "scores": [{k: None if v != v else v for k, v in asdict(figure).items()} for figure in figures],  # noqa: PLR0124 - NaN
+        "scores": _plain(figures),
+        "parts": {part: _plain(own) for part, own in each.items()} if len(each) > 1 else {},
         "errors": {row.case: row.value for row in rows if row.metric == "error"},
     }
 
 
-STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"))
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=2)

@@ -1,7 +1,11 @@
-"""Model and test cases -> label maps on the grid of their input files."""
+"""Models and cases they never saw -> label maps on the grid of their input files."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
+from segpipe.core.atomic import write_json
 from segpipe.core.errors import ConfigError, SegpipeError
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
@@ -18,7 +22,8 @@ class InferConfig(Section):
     """Which cases are segmented, and how."""
 
     cases: Literal["test", "all"] = "test"
-    """`test`: the untouched split; `all`: every case, the training ones too."""
+    """`test`: the untouched split, and after a cross-validation every case that one of the networks never saw; `all`:
+    every case, the training ones too."""
     window: WindowConfig = WindowConfig()
     """How tiles cover an image."""
     clean: CleanUp = CleanUp()
@@ -32,24 +37,66 @@ class Settings(Section):
     infer: InferConfig
 
 
+HELD_OUT = "held_out.json"
+TEST, OUT_OF_FOLD = "test", "out_of_fold"
+"""Why a prediction may be scored: nobody saw the case, or not the one network that predicted it."""
+
+
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
-    """Segment each case; one that fails is named, and the others go on."""
+    """Segment each case; one that fails is named, and the others go on.
+
+    Of several networks, as cross-validation trains them, a case to develop is segmented by those for which it was
+    held out, every other case by the mean of all.
+    """
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     wanted = settings.infer
-    segmenter = Segmenter.load(inputs["train"] / "model", work.device, wanted.window, wanted.clean)
-    if unknown := set(wanted.clean.largest_only) - set(segmenter.plan.labels.names):
-        raise ConfigError(f"infer.clean.largest_only: no structure is named {sorted(unknown)[0]}. Take it out.")
-    cases = dataset.cases if wanted.cases == "all" else dataset.part("test")
+    models = [artifact.path for artifact in inputs.every("train").values()]
+    members, parts = divide(dataset, models, every=wanted.cases == "all")
+    write_json(work.path / HELD_OUT, parts)
     failed: list[Refusal] = []
-    with work.progress("segmenting", len(cases)) as advance:
-        for case in cases:
-            try:
-                _segment(case, dataset, segmenter, work)
-            except SegpipeError as error:
-                failed.append(Refusal(case.id, str(error)))
-            advance(1)
+    with work.progress("segmenting", sum(map(len, members.values()))) as advance:
+        for chosen, cases in members.items():
+            folders = [models[index] / "model" for index in chosen]
+            segmenter = Segmenter.of(folders, work.device, wanted.window, wanted.clean)
+            if unknown := set(wanted.clean.largest_only) - set(segmenter.plan.labels.names):
+                raise ConfigError(f"infer.clean.largest_only: no structure is named {sorted(unknown)[0]}. Take it out.")
+            for case in cases:
+                try:
+                    _segment(case, dataset, segmenter, work)
+                except SegpipeError as error:
+                    failed.append(Refusal(case.id, str(error)))
+                advance(1)
     write_jsonl(work.path / "failed.jsonl", [vars(refusal) for refusal in failed])
-    return {"cases": len(cases) - len(failed), "failed": len(failed)}
+    counts = {part: list(parts.values()).count(part) for part in dict.fromkeys(parts.values())}
+    return {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | (
+        counts if len(models) > 1 else {}
+    )
+
+
+def divide(
+    dataset: Dataset, models: Sequence[Path], *, every: bool
+) -> tuple[dict[tuple[int, ...], list[Case]], dict[str, str]]:
+    """Return which models segment which cases, and why each case that may be scored may be.
+
+    Args:
+        dataset: All cases.
+        models: Folders of the trainings; each tells the cases that were held out from it.
+        every: Whether cases are wanted too that no model held out.
+    """
+    held = [set(json.loads((folder / "cases.json").read_text())["validation"]) for folder in models]
+    together = tuple(range(len(models)))
+    members: dict[tuple[int, ...], list[Case]] = {}
+    parts: dict[str, str] = {}
+    for case in dataset.cases:
+        without = tuple(index for index in together if case.id in held[index])
+        if case.part == "test":
+            parts[case.id] = TEST
+        elif len(models) > 1 and without:
+            parts[case.id] = OUT_OF_FOLD
+        if case.id in parts or every:
+            chosen = without if parts.get(case.id) == OUT_OF_FOLD else together
+            members.setdefault(chosen, []).append(case)
+    return members, parts
 
 
 def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, work: Workspace) -> None:
@@ -60,4 +107,4 @@ def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, work: Workspace
     write_volume(target, segmenter(load_image(files)), header_of=files.images[0])
 
 
-STAGE = Stage("infer", Settings, run, needs=("ingest", "train"))
+STAGE = Stage("infer", Settings, run, needs=("ingest", "train"), spread=("seed",), version=2)

@@ -15,9 +15,10 @@ from segpipe.dataset.checks import CheckJob, check_case
 from segpipe.dataset.manifest import Case, Dataset, RawCase, Refusal, read_jsonl, write_jsonl
 from segpipe.dataset.settings import IngestConfig
 from segpipe.dataset.sources.found import Found
-from segpipe.dataset.splits import divide
+from segpipe.dataset.splits import divide, strata_of
 
 CHECKED = "checked.jsonl"
+VERSION = 2
 
 
 class Settings(Section):
@@ -42,7 +43,8 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     cases = _twins_together(cases)
     subjects = {case.id: case.subject for case in cases if case.label}
     try:
-        split = divide(subjects, {case.id for case in raw if case.test}, config.split)
+        strata = strata_of([case for case in cases if case.label], config.split)
+        split = divide(subjects, {case.id for case in raw if case.test}, config.split, strata)
     except DataError as error:
         if not refused:
             raise
@@ -98,6 +100,7 @@ def _key(job: CheckJob) -> str:
     raw = job.raw
     return fingerprint(
         {
+            "version": VERSION,
             "files": listing(job.root, raw.files),
             "case": [raw.id, raw.subject, raw.unlabelled, dict(raw.covariates)],
             "header": job.header.deciding(),
@@ -162,4 +165,4 @@ def _identity(settings: Settings) -> Any:
     }
 
 
-STAGE = Stage("ingest", Settings, run, identity=_identity)
+STAGE = Stage("ingest", Settings, run, version=VERSION, identity=_identity)

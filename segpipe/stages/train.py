@@ -1,32 +1,38 @@
 """Inputs and targets -> model/."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 
-from segpipe import __version__
 from segpipe.core.atomic import write_json
 from segpipe.core.errors import ConfigError
-from segpipe.core.section import Section
-from segpipe.core.stage import Inputs, Stage, Summary, Workspace
+from segpipe.core.section import Section, Undeciding
+from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
 from segpipe.dataset.manifest import Case, Dataset
-from segpipe.dataset.plan import Plan
+from segpipe.dataset.plan import Plan, load_image
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
+from segpipe.learn import ranks
 from segpipe.learn.augment import AugmentConfig
 from segpipe.learn.batches import PatchSampler, SamplingConfig
 from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.losses import FOR_TARGET, Loss
 from segpipe.learn.optim import OptimConfig
+from segpipe.learn.profile import Profile, profile_steps
+from segpipe.learn.sides import refuse_lone_sides, swap_for
 from segpipe.learn.task import Segmentation
-from segpipe.nets.checkpoint import save_model
 from segpipe.nets.precision import laid_out
-from segpipe.nets.unet import UNetConfig
+from segpipe.nets.unet import UNet, UNetConfig
+from segpipe.predict.export import export_model, self_test
+from segpipe.predict.origin import ExportConfig, Origin
+from segpipe.predict.segmenter import Segmenter
 from segpipe.predict.window import WindowConfig, predict_scores
 from segpipe.score.overlap import count, dice
 
@@ -36,6 +42,12 @@ class TrainConfig(Section):
 
     fold: NonNegativeInt = 0
     """Which fold is the validation set."""
+    folds: Annotated[PositiveInt | None, Undeciding()] = None
+    """Cross-validation: train this many folds, as many as ingest.split.folds. Each case to develop is then predicted
+    by the network that never saw it. Each keeps the weights after its last step, unless train.fit.keep is set, so
+    that nothing is chosen on the cases that are scored."""
+    seeds: Annotated[PositiveInt, Undeciding()] = 1
+    """Train this many times, with the seeds fit.seed, fit.seed + 1, …; the report tells mean and spread."""
     loss: Loss | None = None
     """What is made small; empty: what goes with the target (Dice and cross-entropy for classes)."""
     sampling: SamplingConfig = SamplingConfig()
@@ -46,6 +58,22 @@ class TrainConfig(Section):
     """Optimiser and schedule."""
     fit: FitConfig = FitConfig()
     """How long and how exactly."""
+    export: ExportConfig = ExportConfig()
+    """What the model card says beside what segpipe knows; it changes nothing in a model that is there."""
+
+    def axes(self) -> dict[str, tuple[int, ...]]:
+        """Return along what training is repeated, and the values there: seeds, folds, both or nothing."""
+        seeds = tuple(range(self.fit.seed, self.fit.seed + self.seeds)) if self.seeds > 1 else ()
+        folds = tuple(range(self.folds)) if self.folds else ()
+        return {axis: values for axis, values in (("seed", seeds), ("fold", folds)) if values}
+
+    def at(self, point: Point) -> "TrainConfig":
+        """Return the settings of the one training at a point of the axes."""
+        fit = self.fit.model_copy(update={"seed": point.get("seed", self.fit.seed)})
+        if self.folds and "keep" not in self.fit.model_fields_set:
+            fit = fit.model_copy(update={"keep": "last"})
+        fold = point.get("fold", self.fold)
+        return self.model_copy(update={"fold": fold, "folds": None, "seeds": 1, "fit": fit})
 
 
 class Settings(Section):
@@ -56,45 +84,103 @@ class Settings(Section):
     train: TrainConfig
 
 
+@dataclass(frozen=True)
+class _Training:
+    """Everything that a training starts from, ready on its device."""
+
+    dataset: Dataset
+    plan: Plan
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    network: UNet
+    task: Segmentation
+    sampler: PatchSampler
+    recipe: Recipe
+    window: WindowConfig
+    validate: Callable[[nn.Module], Mapping[str, float]]
+
+
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Train a U-Net on one fold and save it with the plan that prepares its input."""
+    start = _assembled(settings, inputs, work.device)
+    summary = fit(start.task, start.sampler, start.recipe, work, validate=start.validate, name="unet")
+    if not ranks.first():
+        return summary
+    figures = start.validate(start.task.eval())
+    _export(start, settings, inputs, figures, work)
+    cases = {"training": _ids(start.training), "validation": _ids(start.validation)}
+    write_json(work.path / "cases.json", cases)
+    return {
+        **summary,
+        **({"validation_dice": figures["dice"]} if math.isfinite(figures["dice"]) else {}),
+        **{f"{part}_cases": len(ids) for part, ids in cases.items()},
+        "parameters": sum(parameter.numel() for parameter in start.network.parameters()),
+    }
+
+
+def profile(settings: Settings, inputs: Inputs, device: str) -> Profile:
+    """Train a few steps, save nothing, and return what they cost."""
+    start = _assembled(settings, inputs, device)
+    return profile_steps(start.task, start.sampler, start.recipe, device)
+
+
+def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
     config = settings.train
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     plan = Plan.model_validate_json((inputs["preprocess"] / "plan.json").read_text())
     prepared = PreparedSet(inputs["preprocess"])
     training, validation = dataset.fold(config.fold)
     loss = config.loss or FOR_TARGET[plan.target.kind]()
-    _refuse_misfits(loss, config, plan)
+    _refuse_another_targets(loss, plan)
+    refuse_lone_sides(plan.target, plan.labels, config.augment.mirror_axes)
 
     torch.manual_seed(config.fit.seed)
     spec = settings.model.spec(len(plan.channels), plan.out_channels, plan.topology.strides, plan.topology.kernels)
     spec.output_size(plan.patch)  # refuses a patch that is too small, before anything is built
-    network = laid_out(spec.build(), spec.encoder.rank, work.device)
-    sampler = PatchSampler(_of(training, prepared), plan.patch, plan.batch, config.fit.seed, config.sampling)
-    recipe = Recipe(config.fit, config.optim, config.augment, plan.spacing)
+    network = laid_out(spec.build(), spec.encoder.rank, device)
     window = WindowConfig(precision=config.fit.precision)
-    validate = partial(whole_image_dice, cases=_of(validation, prepared), plan=plan, window=window)
-    summary = fit(Segmentation(network, loss), sampler, recipe, work, validate=validate, name="unet")
+    share = (ranks.rank(), ranks.world())
+    return _Training(
+        dataset,
+        plan,
+        training,
+        validation,
+        network,
+        Segmentation(network, loss),
+        PatchSampler(_of(training, prepared), plan.patch, plan.batch, config.fit.seed, config.sampling, share),
+        Recipe(
+            config.fit,
+            config.optim,
+            config.augment,
+            plan.spacing,
+            channels=tuple(channel.name for channel in plan.channels),
+            swap=swap_for(plan.target, plan.labels),
+        ),
+        window,
+        partial(whole_image_dice, cases=_of(validation, prepared), plan=plan, window=window),
+    )
 
-    notes = {
-        "plan": plan.model_dump(mode="json"),
-        "window": window.model_dump(mode="json"),
-        "made_by": f"segpipe {__version__}",
-        "trained_on": {
-            "dataset": plan.dataset,
-            "cases": len(training),
-            "fold": config.fold,
-            "seed": config.fit.seed,
-        },
-    }
-    save_model(work.path / "model", network.eval(), notes)
-    write_json(work.path / "cases.json", {"training": _ids(training), "validation": _ids(validation)})
-    return {
-        **summary,
-        "training_cases": len(training),
-        "validation_cases": len(validation),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-    }
+
+def _export(
+    start: _Training, settings: Settings, inputs: Inputs, figures: Mapping[str, float], work: Workspace
+) -> None:
+    """Write the model folder, and prove on one case that it predicts what the network in memory does."""
+    config, folder = settings.train, work.path / "model"
+    origin = Origin(
+        training=start.training,
+        validation=start.validation,
+        fold=config.fold,
+        seed=config.fit.seed,
+        steps=config.fit.steps,
+        settings=settings.deciding(),
+        figures=figures,
+        chosen=config.fit.keep == "best",
+        fingerprints={name: artifact.fingerprint for name, artifact in inputs.artifacts.items()},
+        export=config.export,
+    )
+    export_model(folder, start.network, start.plan, start.window, origin)
+    example = load_image(start.dataset.files((start.validation or start.training)[0]))
+    self_test(folder, Segmenter((start.network,), start.plan, start.window), example)
 
 
 def whole_image_dice(task: nn.Module, cases: list[Prepared], plan: Plan, window: WindowConfig) -> Mapping[str, float]:
@@ -117,18 +203,12 @@ def whole_image_dice(task: nn.Module, cases: list[Prepared], plan: Plan, window:
     return {"dice": overall} | {f"dice_{name}": value for name, value in means.items()}
 
 
-def _refuse_misfits(loss: Any, config: TrainConfig, plan: Plan) -> None:
+def _refuse_another_targets(loss: Any, plan: Plan) -> None:
     wanted = FOR_TARGET[plan.target.kind]
     if not isinstance(loss, wanted):
         raise ConfigError(
             f"train.loss.kind={loss.kind} does not go with preprocess.target.kind={plan.target.kind}. "
             f"Use {wanted().kind}, or leave train.loss out."
-        )
-    sided = [name for name in plan.labels.names if {"left", "right"} & set(name.lower().replace("-", "_").split("_"))]
-    if sided and 0 in config.augment.mirror_axes:
-        raise ConfigError(
-            f"'{sided[0]}' names a side, but train.augment.mirror_axes holds axis 0 (left-right): flipped images would "
-            "have swapped labels. Set train.augment.mirror_axes=[]."
         )
 
 
@@ -140,4 +220,4 @@ def _ids(cases: tuple[Case, ...]) -> list[str]:
     return [case.id for case in cases]
 
 
-STAGE = Stage("train", Settings, run, needs=("ingest", "preprocess"))
+STAGE = Stage("train", Settings, run, needs=("ingest", "preprocess"), spread=("seed", "fold"), together=True, version=2)

@@ -8,11 +8,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
 from segpipe.core.errors import DataError, FailedCasesError
-from segpipe.core.parallel import ExecutorConfig, SerialExecutor, open_executor, run_cases, usable_processors
+from segpipe.core.parallel import (
+    ExecutorConfig,
+    SerialExecutor,
+    open_executor,
+    run_cases,
+    run_on_places,
+    usable_processors,
+)
 
 # what runs in a worker process is taken from the standard library: a spawned worker cannot import this file
 NUMBERS = {f"case{i}": float(i) for i in range(20)}
@@ -120,3 +128,30 @@ def test_the_processors_counted_are_those_this_process_may_use() -> None:
 
 def test_arguments_reach_the_work() -> None:
     assert SerialExecutor().submit(partial(int, base=2), "101").result() == 5
+
+
+def place_and_item(item: int, place: str) -> tuple[int, str, float, float]:
+    began = time.monotonic()
+    time.sleep(0.2)
+    if item == 3:
+        raise ValueError("three")
+    return item, place, began, time.monotonic()
+
+
+def test_each_place_holds_one_item_at_a_time_and_all_are_used() -> None:
+    with ThreadPoolExecutor(4) as executor:
+        work = run_on_places(executor, place_and_item, [(str(n), n) for n in (0, 1, 2, 4)], ["left", "right"])
+        done = [result for _, result in work]
+    assert sorted(item for item, *_ in done) == [0, 1, 2, 4]
+    assert {place for _, place, *_ in done} == {"left", "right"}
+    for place in ("left", "right"):
+        spans = sorted((began, ended) for _, there, began, ended in done if there == place)
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_one_failing_item_stops_no_other_place() -> None:
+    done: list[str] = []
+    work = run_on_places(SerialExecutor(), place_and_item, [(str(n), n) for n in (3, 1)], ["only"])
+    with pytest.raises(FailedCasesError, match="three"):
+        done.extend(name for name, _ in work)
+    assert done == ["1"]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpipe.core.errors import DataError
-from segpipe.dataset.splits import SplitConfig, divide
+from segpipe.core.errors import ConfigError, DataError
+from segpipe.dataset.manifest import Case
+from segpipe.dataset.splits import SplitConfig, divide, strata_of
 
 NAMES = [f"subject {number}" for number in range(12)]
 COHORTS = st.dictionaries(st.from_regex(r"[a-z0-9]{1,6}", fullmatch=True), st.sampled_from(NAMES), min_size=2).filter(
@@ -150,3 +151,42 @@ class TestASplitFile:
     def test_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"nowhere\.json: no split file"):
             divide(self.COHORT, [], SplitConfig(file=tmp_path / "nowhere.json"))
+
+
+def case(name: str, site: str, **volumes: float) -> Case:
+    grid = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    return Case(
+        id=name,
+        subject=name,
+        part="develop",
+        images=(),
+        label=None,
+        shape=(2, 2),
+        affine=grid,
+        covariates={"site": site},
+        volumes_mm3=volumes,
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0.0, 3.0, 900.0])), min_size=4, max_size=40))
+def test_no_two_folds_differ_by_more_than_one_subject_of_any_stratum(kinds: list[tuple[str, float]]) -> None:
+    cases = [case(f"case{number}", site, tumour=volume) for number, (site, volume) in enumerate(kinds)]
+    config = SplitConfig(test_fraction=0, folds=3, stratify=("structures", "volume", "site"))
+    strata = strata_of(cases, config)
+    split = divide({one.id: one.subject for one in cases}, [], config, strata)
+    for stratum in set(strata.values()):
+        counts = [sum(strata[name] == stratum for name in fold) for fold in split["folds"]]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_strata_do_not_change_who_is_tested() -> None:
+    cases = [case(f"case{number}", "a", tumour=float(number % 2)) for number in range(20)]
+    subjects = {one.id: one.subject for one in cases}
+    plain = divide(subjects, [], SplitConfig())
+    assert divide(subjects, [], SplitConfig(), strata_of(cases, SplitConfig()))["test"] == plain["test"]
+
+
+def test_a_covariate_that_no_case_has_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no case has a covariate 'age'.*structures, volume, site"):
+        strata_of([case("a", "x")], SplitConfig(stratify=("age",)))

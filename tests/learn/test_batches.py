@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpipe.learn.batches import Batch, PatchSampler, SamplingConfig, ahead, cut
+from segpipe.core.errors import ConfigError
+from segpipe.learn.batches import Batch, PatchSampler, SamplingConfig, ahead, background, cut
 from tests.learn.conftest import MakeCase
 
 
@@ -50,6 +51,99 @@ def test_with_full_foreground_share_every_patch_holds_a_labelled_voxel(make_case
 def test_without_it_some_patches_hold_none(make_case: MakeCase) -> None:
     draw = sampler(make_case, (4, 4, 4), config=SamplingConfig(foreground=0.0))
     assert not all((draw(step).target == 1).flatten(1).any(dim=1).all() for step in range(20))
+
+
+@pytest.mark.parametrize(
+    ("share", "batch", "forced"), [(0.34, 2, 1), (0.34, 6, 2), (0.01, 4, 1), (0.5, 4, 2), (0, 4, 0)]
+)
+def test_the_last_patches_hold_a_labelled_voxel_and_one_at_least(
+    make_case: MakeCase, share: float, batch: int, forced: int
+) -> None:
+    cases = [make_case(name, (30, 30, 30)) for name in ("a", "b")]
+    draw = PatchSampler(cases, (4, 4, 4), batch, 0, SamplingConfig(foreground=share))
+    labelled = torch.stack([(draw(step).target == 1).flatten(1).any(dim=1) for step in range(25)])
+    assert labelled[:, batch - forced :].all()
+    assert labelled[:, : batch - forced].float().mean() < 0.3
+
+
+def rare(make_case: MakeCase, balance: float) -> tuple[float, float]:
+    """Return how many of the labelled patches show class 2, and how many come from the only case of 4 that has it."""
+    shape = (30, 30, 30)
+    cases = [make_case("rare", shape, (1, 2)), make_case("empty", shape, ()), *(make_case(n, shape) for n in "abc")]
+    draw = PatchSampler(cases, (3, 3, 3), 4, 0, SamplingConfig(foreground=1.0, balance=balance))
+    batches = [draw(step) for step in range(200)]
+    assert not any("empty" in batch.cases for batch in batches)
+    shown = torch.cat([(batch.target == 2).flatten(1).any(dim=1) for batch in batches])
+    return float(shown.float().mean()), float(np.mean([case == "rare" for batch in batches for case in batch.cases]))
+
+
+def test_with_full_balance_a_rare_structure_is_drawn_as_often_as_any(make_case: MakeCase) -> None:
+    shown, its_case = rare(make_case, 1.0)
+    assert shown == pytest.approx(1 / 2, abs=0.06)
+    assert its_case == pytest.approx(1 / 2 + 1 / 2 / 4, abs=0.06)
+
+
+def test_without_balance_every_case_is_drawn_as_often_as_any(make_case: MakeCase) -> None:
+    shown, its_case = rare(make_case, 0.0)
+    assert its_case == pytest.approx(1 / 4, abs=0.06)
+    assert shown == pytest.approx(1 / 8, abs=0.04)
+
+
+def test_between_them_both_are_mixed(make_case: MakeCase) -> None:
+    shown, _ = rare(make_case, 0.5)
+    assert shown == pytest.approx((1 / 2 + 1 / 8) / 2, abs=0.05)
+
+
+def test_where_nothing_is_labelled_patches_are_drawn_anywhere(make_case: MakeCase) -> None:
+    draw = PatchSampler([make_case("empty", (9, 9, 9), ())], (4, 4, 4), 2, 0, SamplingConfig(foreground=1.0))
+    assert draw(0).image.shape == (2, 1, 4, 4, 4)
+
+
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_processes_divide_the_very_batch_that_one_alone_would_draw(make_case: MakeCase, world: int) -> None:
+    whole = sampler(make_case, batch=6)
+    for step in (0, 9):
+        parts = [sampler(make_case, batch=6, share=(rank, world))(step) for rank in range(world)]
+        assert [part.first for part in parts] == [rank * 6 // world for rank in range(world)]
+        together = Batch(
+            torch.cat([part.image for part in parts]),
+            torch.cat([part.target for part in parts]),
+            None,
+            tuple(case for part in parts for case in part.cases),
+        )
+        assert same(together, whole(step))
+
+
+def test_a_patch_does_not_depend_on_how_many_others_there_are(make_case: MakeCase) -> None:
+    few, many = (sampler(make_case, batch=size, config=SamplingConfig(foreground=0))(4) for size in (2, 5))
+    assert torch.equal(few.image, many.image[:2])
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(make_case: MakeCase) -> None:
+    with pytest.raises(ConfigError, match=r"3 patches cannot be divided over 2 processes.*preprocess\.plan\.batch"):
+        sampler(make_case, share=(0, 2))
+
+
+def test_a_batch_on_a_device_still_knows_its_place(make_case: MakeCase) -> None:
+    batch = sampler(make_case, batch=4, share=(1, 2))(0)
+    assert batch.to("cpu").first == 2
+    assert same(batch.to("cpu"), batch)
+
+
+def test_a_patch_larger_than_its_image_has_distances_that_are_far_around_it(make_case: MakeCase) -> None:
+    case = make_case("small", (4, 4, 4))
+    np.save(case.folder / "target.npy", np.full((2, 4, 4, 4), -0.5, np.float32))
+    target = PatchSampler([case], (8, 8, 8), 1, 0, SamplingConfig())(0).target
+    assert (target[:, :, 2:6, 2:6, 2:6] == -0.5).all()
+    assert int((target == 1).sum()) == 2 * (8**3 - 4**3)
+
+
+def test_beyond_an_image_distances_are_far_and_classes_are_background() -> None:
+    distances, classes = np.full((2, 3), -0.5, np.float32), np.ones((1, 3), np.uint8)
+    assert cut(distances, [-1], [5], background(distances))[0].tolist() == [1, -0.5, -0.5, -0.5, 1]
+    assert cut(classes, [-1], [5], background(classes))[0].tolist() == [0, 1, 1, 1, 0]
+    assert background(torch.from_numpy(distances)) == 1
+    assert background(torch.from_numpy(classes)) == 0
 
 
 def test_an_image_smaller_than_the_patch_lies_in_the_middle_of_zeros(make_case: MakeCase) -> None:

@@ -14,7 +14,16 @@ from safetensors import SafetensorError
 
 from segpipe.core.errors import ArtifactError, MachineError
 from segpipe.core.fingerprint import file_sha256
-from segpipe.nets.checkpoint import FORMAT, MODEL, WEIGHTS, load_model, load_tensors, save_model, save_tensors
+from segpipe.nets.checkpoint import (
+    FORMAT,
+    MODEL,
+    WEIGHTS,
+    load_model,
+    load_tensors,
+    model_folders,
+    save_model,
+    save_tensors,
+)
 from segpipe.nets.precision import laid_out
 from segpipe.nets.unet import UNet, UNetConfig
 
@@ -222,3 +231,40 @@ def test_a_write_that_fails_half_way_leaves_the_old_model_whole(folder: Path, mo
     with pytest.raises(MachineError):
         save_model(folder, other, NOTES)
     assert (load_model(folder).network.decoder.heads[0].bias == 0).all()
+
+
+def test_a_model_folder_is_its_own_only_model_whatever_else_lies_in_it(folder: Path) -> None:
+    save_model(folder / "older", network_of(), NOTES)
+    (folder / "README.md").write_text("x")
+    assert model_folders(folder) == [folder]
+    (folder / MODEL).unlink()  # half of one is none of several either
+    assert model_folders(folder) == [folder]
+
+
+def test_subfolders_that_are_models_are_found_by_name_links_too(tmp_path: Path, folder: Path) -> None:
+    several = tmp_path / "several"
+    for name in ("fold1-seed2", "fold0"):
+        save_model(several / name, network_of(), NOTES)
+    (several / "linked").symlink_to(folder)
+    (several / "README.md").write_text("x")
+    (several / ".cache").mkdir()
+    assert model_folders(several) == [several / name for name in ("fold0", "fold1-seed2", "linked")]
+
+
+def test_a_member_that_is_no_whole_model_is_not_left_out_unnoticed(tmp_path: Path, folder: Path) -> None:
+    several = tmp_path / "several"
+    several.mkdir()
+    (several / "fold0").symlink_to(folder)
+    for name in ("empty", "gone"):
+        bad = several / name
+        bad.mkdir() if name == "empty" else bad.symlink_to(tmp_path / "nowhere")
+        assert bad in model_folders(several)
+        with pytest.raises(ArtifactError, match=f"{name}: not a model folder"):
+            [load_model(path) for path in model_folders(several)]
+        bad.rmdir() if name == "empty" else bad.unlink()
+
+
+def test_folders_without_any_model_are_told_by_their_own_name(tmp_path: Path) -> None:
+    (tmp_path / "fold0").mkdir()
+    assert model_folders(tmp_path) == [tmp_path]
+    assert model_folders(tmp_path / "gone") == [tmp_path / "gone"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segpipe.nets.layers import CHANNELS_LAST
-from segpipe.nets.precision import best_device, computing, laid_out, uses_bf16
+from segpipe.nets.precision import best_device, computing, laid_out, tune, uses_bf16
 from segpipe.nets.unet import UNetConfig
 
 
@@ -50,3 +50,13 @@ def test_a_network_laid_out_for_speed_says_the_same(rank: int, precision: str) -
     with computing(precision, "cpu"):
         after = network(image)
     assert torch.allclose(after.float(), before, atol=1e-4 if precision == "fp32" else 0.2)
+
+
+@pytest.mark.parametrize(("device", "tuned"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
+def test_only_a_gpu_is_tuned(monkeypatch: pytest.MonkeyPatch, device: str, tuned: bool) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    tune(device)
+    assert torch.backends.cudnn.benchmark is tuned
+    assert asked == ["high"] * tuned

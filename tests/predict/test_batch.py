@@ -230,3 +230,14 @@ def test_a_full_disk_stops_at_once_and_is_no_fault_of_the_scan(
 def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a model folder"):
         predict_files(tmp_path, [scan(tmp_path / "in" / "a.nii.gz")], tmp_path / "out", Bar(), device="cpu")
+
+
+def test_several_models_in_one_folder_segment_together(tmp_path: Path, model: Path) -> None:
+    several = tmp_path / "several"
+    several.mkdir()
+    for name in ("fold0", "fold1-seed2"):
+        (several / name).symlink_to(model)
+    path = scan(tmp_path / "in" / "a.nii.gz", 1)
+    done, refused = predict_files(several, [path], tmp_path / "out", Bar(), device="cpu")
+    assert refused == []
+    assert np.array_equal(read_volume(done[0]).array[0] == 3, image(1) > 0.5)

@@ -70,7 +70,7 @@ def threshold(plan: Plan, sign: float = 1.0) -> UNet:
 
 def segmenter(plan: Plan | None = None, clean: CleanUp | None = None, sign: float = 1.0) -> Segmenter:
     plan = plan or plan_of()
-    return Segmenter(threshold(plan, sign), plan, EXACT, clean or CleanUp(), {})
+    return Segmenter((threshold(plan, sign),), plan, EXACT, clean or CleanUp())
 
 
 def grid(
@@ -226,7 +226,7 @@ def test_whole_numbers_are_taken_too() -> None:
     with torch.no_grad():
         network.decoder.heads[0].weight.mul_(0.01)
         network.decoder.heads[0].bias.mul_(1.01)  # the cut lies between 50 and 51
-    found = Segmenter(network, plan, EXACT, CleanUp(), {})(counts)
+    found = Segmenter((network,), plan, EXACT)(counts)
     assert np.array_equal(found.array == 3, counts.array > 50)
 
 

@@ -16,11 +16,15 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1)
 def test_the_file_is_plain_and_tidy(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     write_scores(path, [Row("a", "organ", "dice", 1 / 3), Row("a", "organ", "hd95_mm", math.nan)])
-    assert path.read_text() == "case,label,metric,value\na,organ,dice,0.3333333333333333\na,organ,hd95_mm,nan\n"
+    assert path.read_text() == (
+        "case,label,metric,value,part\na,organ,dice,0.3333333333333333,test\na,organ,hd95_mm,nan,test\n"
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(st.builds(Row, texts, texts, st.just("dice"), st.floats())))
+@given(
+    rows=st.lists(st.builds(Row, texts, texts, st.just("dice"), st.floats(), st.sampled_from(["test", "out_of_fold"])))
+)
 def test_whatever_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
     path = tmp_path_factory.mktemp("table") / "scores.csv"
     write_scores(path, rows)
@@ -32,7 +36,7 @@ def test_a_failed_case_keeps_its_message(tmp_path: Path) -> None:
     rows = [
         error_row("b", 'shape (3, 4),\n"not" (4, 3)'),
         Row("a", "organ", "dice", 0.5),
-        error_row("c", "7"),
+        error_row("c", "7", "out_of_fold"),
     ]
     write_scores(path, rows)
     assert read_scores(path) == rows
@@ -48,10 +52,11 @@ def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("", "begins with"),
-        ("case;label;metric;value\n", "begins with"),
-        ("case,label,metric,value\na,organ,dice\n", "line 2: 3 fields"),
-        ("case,label,metric,value\na,organ,dice,0.5\na,organ,dice,good\n", "line 3: 'good'"),
-        ("case,label,metric,value\na,organ,dice,\n", "line 2: ''"),
+        ("case;label;metric;value;part\n", "begins with"),
+        ("case,label,metric,value\n", "begins with"),
+        ("case,label,metric,value,part\na,organ,dice\n", "line 2: 3 fields"),
+        ("case,label,metric,value,part\na,organ,dice,0.5,test\na,organ,dice,good,test\n", "line 3: 'good'"),
+        ("case,label,metric,value,part\na,organ,dice,,test\n", "line 2: ''"),
     ],
 )
 def test_a_damaged_table_says_where(tmp_path: Path, text: str, said: str) -> None:
@@ -63,7 +68,7 @@ def test_a_damaged_table_says_where(tmp_path: Path, text: str, said: str) -> Non
 
 def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    path.write_bytes("case,label,metric,value\nmüller,organ,dice,1\n".encode("latin-1"))
+    path.write_bytes("case,label,metric,value,part\nmüller,organ,dice,1,test\n".encode("latin-1"))
     with pytest.raises(ArtifactError, match="UTF-8"):
         read_scores(path)
 

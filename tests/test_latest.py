@@ -1,0 +1,45 @@
+"""OUT/latest: what people look for, whatever the number of results."""
+
+from pathlib import Path
+
+from segpipe.core.stage import Artifact, Inputs
+from segpipe.latest import keepsakes, publish
+
+
+def trained(store: Path, *names: str) -> Inputs:
+    found = {}
+    for name in names:
+        folder = store / "train" / (name or "only")
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        (folder / "model" / "model.json").write_text(name)
+        found[f"train@{name}" if name else "train"] = Artifact("train", name, folder, {})
+    return Inputs(found)
+
+
+def test_a_single_model_is_linked_by_itself(tmp_path: Path) -> None:
+    latest = publish(tmp_path, trained(tmp_path, ""))
+    assert (latest / "model" / "model.json").is_file()
+
+
+def test_several_models_lie_in_one_folder_by_seed_and_fold(tmp_path: Path) -> None:
+    latest = publish(tmp_path, trained(tmp_path, "seed 0 fold 0", "seed 0 fold 1"))
+    assert sorted(path.name for path in (latest / "model").iterdir()) == ["seed0-fold0", "seed0-fold1"]
+    assert (latest / "model" / "seed0-fold1" / "model.json").read_text() == "seed 0 fold 1"
+
+
+def test_one_gives_way_to_several_and_back_without_touching_what_was_made(tmp_path: Path) -> None:
+    publish(tmp_path, trained(tmp_path, ""))
+    publish(tmp_path, trained(tmp_path, "fold 0", "fold 1"))
+    latest = publish(tmp_path, trained(tmp_path, ""))
+    assert (latest / "model" / "model.json").read_text() == ""
+    assert (tmp_path / "train" / "fold 1" / "model" / "model.json").is_file()
+
+
+def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:
+    publish(tmp_path, trained(tmp_path, ""))
+    assert not list(publish(tmp_path, Inputs({})).iterdir())
+
+
+def test_a_tracker_keeps_every_model_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    kept = keepsakes(trained(tmp_path, "fold 0", "fold 1"))
+    assert set(kept) == {"train/fold0", "train/fold1"}
