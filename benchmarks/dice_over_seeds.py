@@ -4,7 +4,7 @@ Runs the pipeline once for each seed on one fixed test split, then prints Dice o
 standard deviation over seeds, a bootstrap interval over subjects (scores averaged over seeds first), and wall
 and CPU seconds.
 
-    python benchmarks/dice_over_seeds.py configs/hippocampus.yaml --data FOLDER -o OUT --seeds 0 1 2 [key=value ...]
+    python benchmarks/dice_over_seeds.py configs/hippocampus.yaml --data FOLDER -o OUT --seeds 0 1 2 [--set key=value …]
 """
 
 import argparse
@@ -38,7 +38,7 @@ def run(config: str, data: Path, out: Path, seed: int, settings: list[str]) -> t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
-    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], help="settings laid over the config")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -6,7 +6,8 @@ with its own schedule, and the two alternate, so that a machine whose speed drif
 training alone: not preparing, not segmenting. nnU-Net trains with its own trainer, fp32 as it does on a CPU, and
 segments as it does by default (mirroring on); it is installed into an environment of its own at the first call.
 
-    python benchmarks/training.py --data FOLDER --env FOLDER -o OUT [--ours 100 200 400] [--theirs 50 100] [key=value …]
+    python benchmarks/training.py --data FOLDER --env FOLDER -o OUT [--ours 100 200 400] [--theirs 50 100] \
+        [--set key=value …]
 """
 
 import argparse
@@ -212,7 +213,7 @@ def plot(rows: list[dict[str, float | str]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], help="segpipe's settings")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--env", type=Path, required=True, help="folder of nnU-Net's environment")
     parser.add_argument("-o", "--out", type=Path, required=True)

@@ -22,6 +22,8 @@ from segpipe.predict.window import WindowConfig, predict_scores
 
 SHARED = ("spacing", "normalise", "channels", "labels", "target", "patch")
 """What the plans of models must agree on before their scores can be averaged."""
+LEFT_RIGHT = 0
+"""The axis of a prepared image that runs from left to right."""
 SHOWN = 80
 """Letters of a value that a message shows."""
 
@@ -40,6 +42,19 @@ class Segmenter:
     clean: CleanUp = field(default_factory=CleanUp)
     notes: tuple[Mapping[str, Any], ...] = ()
     """What each model's file says of it, in the order of the networks; empty for networks that lie in no file."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would draw sides wrong.
+
+        Raises:
+            ConfigError: Images are to be mirrored left-right, and a structure is named for its side.
+        """
+        sided = [*self.plan.labels.mirror_names(), *self.plan.labels.one_sided()]
+        if LEFT_RIGHT in self.window.mirror_axes and sided:
+            raise ConfigError(
+                f"infer.window.mirror_axes holds axis 0 (left-right), but '{sided[0]}' names a side: in a mirrored image "
+                "it would be drawn on the other one. Take the 0 out."
+            )
 
     @classmethod
     def load(

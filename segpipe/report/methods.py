@@ -9,10 +9,15 @@ from segpipe.report.wording import counted, grid, listed, name_of, percent
 
 AUGMENTATIONS = {
     "spatial": "rotation and scaling",
-    "contrast": "contrast",
-    "brightness": "brightness",
-    "gamma": "gamma",
+    "elastic": "elastic deformation",
+    "bias_field": "MR bias fields",
     "noise": "noise",
+    "blur": "blur",
+    "brightness": "brightness",
+    "contrast": "contrast",
+    "low_resolution": "low resolution",
+    "gamma": "gamma",
+    "gamma_inverted": "gamma of the inverted image",
 }
 LOSSES = {
     "dice_ce": "soft Dice plus cross-entropy",

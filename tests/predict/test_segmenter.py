@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,23 @@ def test_a_model_without_a_readable_plan_is_one_line(model: Path, lost: str, ins
         Segmenter.load(model, "cpu")
     assert str(model) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes", "fine"),
+    [
+        (("left_ear", "right_ear"), (0,), False),
+        (("left_ear", "right_ear"), (1, 2), True),
+        (("ear", "nose"), (0,), True),
+    ],
+)
+def test_images_are_not_mirrored_left_right_where_structures_have_sides(
+    names: tuple[str, str],
+    axes: tuple[int, ...],
+    fine: bool,
+) -> None:
+    labels = LabelSet.plain({name: value for value, name in enumerate(names, start=1)})
+    plan = plan_of(labels)
+    expected: Any = nullcontext() if fine else pytest.raises(ConfigError, match=f"'{names[0]}' names a side")
+    with expected:
+        Segmenter((threshold(plan),), plan, WindowConfig(mirror_axes=axes))
