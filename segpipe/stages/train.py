@@ -13,6 +13,7 @@ from torch import nn
 
 from segpipe.core.atomic import write_json
 from segpipe.core.errors import ConfigError
+from segpipe.core.fingerprint import fingerprint
 from segpipe.core.section import Section, Undeciding
 from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
 from segpipe.dataset.manifest import Case, Dataset
@@ -48,6 +49,8 @@ class TrainConfig(Section):
     that nothing is chosen on the cases that are scored."""
     seeds: Annotated[PositiveInt, Undeciding()] = 1
     """Train this many times, with the seeds fit.seed, fit.seed + 1, …; the report tells mean and spread."""
+    labels: PositiveInt | None = None
+    """Train on this many labelled cases only. Which, depends on fit.seed; fewer are a part of more."""
     loss: Loss | None = None
     """What is made small; empty: what goes with the target (Dice and cross-entropy for classes)."""
     sampling: SamplingConfig = SamplingConfig()
@@ -130,6 +133,7 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
     plan = Plan.model_validate_json((inputs["preprocess"] / "plan.json").read_text())
     prepared = PreparedSet(inputs["preprocess"])
     training, validation = dataset.fold(config.fold)
+    training = training if config.labels is None else few_of(training, config.labels, config.fit.seed)
     loss = config.loss or FOR_TARGET[plan.target.kind]()
     _refuse_another_targets(loss, plan)
     refuse_lone_sides(plan.target, plan.labels, config.augment.mirror_axes)
@@ -201,6 +205,18 @@ def whole_image_dice(task: nn.Module, cases: list[Prepared], plan: Plan, window:
     means = {name: float(np.nanmean(values)) for name, values in each.items() if not np.isnan(values).all()}
     overall = float(np.mean(list(means.values()))) if means else float("nan")
     return {"dice": overall} | {f"dice_{name}": value for name, value in means.items()}
+
+
+def few_of(cases: tuple[Case, ...], count: int, seed: int) -> tuple[Case, ...]:
+    """Return ``count`` of the cases; which, depends on the seed, and fewer are a part of more.
+
+    Raises:
+        ConfigError: There are not so many.
+    """
+    if count > len(cases):
+        raise ConfigError(f"train.labels={count}: there are {len(cases)} labelled cases to train on.")
+    chosen = sorted(cases, key=lambda case: fingerprint([seed, case.id]))[:count]
+    return tuple(sorted(chosen, key=lambda case: case.id))
 
 
 def _refuse_another_targets(loss: Any, plan: Plan) -> None:
