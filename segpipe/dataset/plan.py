@@ -11,18 +11,22 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.core.section import Section
 from segpipe.dataset.manifest import CaseFiles, Channel, DatasetHeader
-from segpipe.dataset.topology import Topology, fit_patch, topology_for
+from segpipe.dataset.topology import SMALLEST, Axes, Topology, fit_patch, flat_axes, topology_for
 from segpipe.imaging.files import read_volume
 from segpipe.imaging.intensity import Normalise, Unchanged, ZScore, foreground_samples, window_of
 from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.masks import box_of, inside_of
 from segpipe.imaging.targets import Classes, Regions, Target
 from segpipe.imaging.volume import Volume
+from segpipe.nets.cost import GIB, training_bytes
 
 ANISOTROPIC = 3.0
 """Ratio of coarsest to finest spacing from which an axis counts as anisotropic (Isensee et al. 2021)."""
 COARSE_PERCENTILE = 10
 ROUNDED_MM = 3
+LEAST_BATCH = 2
+MOST_BATCH = {2: 8, 3: 4}
+"""Patches a step at most, by the number of axes that are not flat: more cost time, and change little."""
 
 
 class PlanConfig(Section):
@@ -35,11 +39,13 @@ class PlanConfig(Section):
     patch: tuple[PositiveInt, ...] | None = None
     """Voxels of a training patch."""
     batch: PositiveInt | None = None
-    """Patches a training step."""
+    """Patches a training step; planned: 2, or more where the patch covers the image (4 at most, of 2D images 8)."""
     depth: Annotated[int, Field(ge=1, le=7)] = 4
     """Encoding steps, at most; small images get fewer, so that something is left to see at the bottom."""
-    memory_gib: PositiveFloat = 2.0
-    """Memory (GiB) that the activations of one training step may take."""
+    memory_gib: PositiveFloat = 8.0
+    """Memory (GiB) that training may take in all, at its peak: a small GPU or a laptop. Patch and batch are planned
+    for it with the default network (`model.features=32`) in bfloat16, whatever the machine and the `model` section,
+    so that a plan means the same everywhere; in float32 training takes up to twice as much."""
 
 
 class Plan(Section):
@@ -115,7 +121,7 @@ def make_plan(
     """Return the plan of a data set from the measures of its develop cases.
 
     Raises:
-        ConfigError: A setting has another rank than the images.
+        ConfigError: A setting has another rank than the images, or no patch fits into the memory.
     """
     rank = len(next(iter(measures.values())).shape)
     for name, value in (("spacing", config.spacing), ("patch", config.patch)):
@@ -126,12 +132,14 @@ def make_plan(
     spacing = _spacing(ordered, config, reasons)
     shapes = np.asarray([np.asarray(m.shape) * np.asarray(m.spacing) / np.asarray(spacing) for m in ordered])
     median = tuple(int(n) for n in np.maximum(np.round(np.median(shapes, axis=0)), 1))
-    topology, patch, batch = _network(median, spacing, config, reasons)
+    target = target or _target(header.labels, reasons)
+    reference = _Reference(len(header.channels), target.channels(header.labels))
+    topology, patch, batch = _network(median, spacing, config, reference, reasons)
     return Plan(
         dataset=header.name,
         channels=header.channels,
         labels=header.labels,
-        target=target or _target(header.labels, reasons),
+        target=target,
         spacing=spacing,
         normalise=_normalisation(header, ordered, config, reasons),
         median_shape=median,
@@ -149,7 +157,8 @@ def _spacing(measures: Sequence[CaseMeasure], config: PlanConfig, reasons: dict[
     all_spacings = np.asarray([measure.spacing for measure in measures])
     spacing = np.median(all_spacings, axis=0)
     coarse = int(spacing.argmax())
-    reasons["spacing"] = f"median of {len(measures)} cases, axis by axis"
+    ranges = [f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in _ranges(all_spacings)]
+    reasons["spacing"] = f"median of {len(measures)} case(s), axis by axis ({', '.join(ranges)} mm)"
     if spacing[coarse] > ANISOTROPIC * spacing.min():
         finer = max(
             float(np.percentile(all_spacings[:, coarse], COARSE_PERCENTILE)),
@@ -163,28 +172,82 @@ def _spacing(measures: Sequence[CaseMeasure], config: PlanConfig, reasons: dict[
     return tuple(round(float(value), ROUNDED_MM) for value in spacing)
 
 
+def _ranges(spacings: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(round(float(axis.min()), ROUNDED_MM), round(float(axis.max()), ROUNDED_MM)) for axis in spacings.T]
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The network by which memory is planned: the default one, so that other widths leave patch and batch alone."""
+
+    channels: int
+    out_channels: int
+
+    def gib(self, patch: Axes, topology: Topology, batch: int) -> float:
+        from segpipe.nets.unet import UNetConfig  # noqa: PLC0415 - it loads torch, which preparing does without
+
+        spec = UNetConfig().spec(self.channels, self.out_channels, topology.strides, topology.kernels)
+        return training_bytes(spec, patch, batch, bf16=True) / GIB
+
+
 def _network(
-    median: tuple[int, ...], spacing: tuple[float, ...], config: PlanConfig, reasons: dict[str, str]
-) -> tuple[Topology, tuple[int, ...], int]:
+    median: Axes, spacing: tuple[float, ...], config: PlanConfig, reference: _Reference, reasons: dict[str, str]
+) -> tuple[Topology, Axes, int]:
+    budget = config.memory_gib
+    most = LEAST_BATCH
     if config.patch is not None:
-        patch = config.patch
-        topology = topology_for(patch, spacing, config.depth)
+        patch, topology = config.patch, topology_for(config.patch, spacing, config.depth)
         reasons["patch"] = "set in the config"
     else:
-        patch, topology = fit_patch(median, spacing, config.depth, config.memory_gib)
-        whole = all(p >= m for p, m in zip(patch, median, strict=True))
-        reasons["patch"] = (
-            f"the median image ({'x'.join(map(str, median))} voxels at this spacing)"
-            + ("" if whole else f" does not fit into {config.memory_gib:g} GiB: the largest part of its form that does")
-            + ", rounded up to what pooling divides"
-        )
-    reasons["depth"] = (
-        f"{topology.depth} encoding steps (at most {config.depth}): an axis is pooled while 4 voxels are left and "
-        "while its spacing is at most twice the finest"
+        patch, topology = _largest_patch(median, spacing, config, reference, reasons)
+    if config.patch is not None or all(p >= m for p, m in zip(patch, median, strict=True)):
+        most = MOST_BATCH[max(len(patch) - sum(flat_axes(patch)), 2)]
+    reasons["depth"] = _why_so_deep(patch, topology, config)
+    fitting = [n for n in range(LEAST_BATCH, most + 1) if reference.gib(patch, topology, n) <= budget]
+    batch = config.batch or max(fitting, default=LEAST_BATCH)
+    reasons["batch"] = (
+        "set in the config" if config.batch else f"what fits into {budget:g} GiB, from {LEAST_BATCH} to {most}"
     )
-    batch = config.batch or topology.batch_for(patch, config.memory_gib)
-    reasons["batch"] = "set in the config" if config.batch else f"what fits into {config.memory_gib:g} GiB, from 2 to 4"
+    reasons["memory"] = (
+        f"training is expected to take {reference.gib(patch, topology, batch):.1f} of {budget:g} GiB at its peak, "
+        "with the default network in bfloat16"
+    )
     return topology, patch, batch
+
+
+def _largest_patch(
+    median: Axes, spacing: tuple[float, ...], config: PlanConfig, reference: _Reference, reasons: dict[str, str]
+) -> tuple[Axes, Topology]:
+    budget, count = config.memory_gib, config.batch or LEAST_BATCH
+    patch, topology = fit_patch(
+        median, spacing, config.depth, lambda size, form: reference.gib(size, form, count) <= budget
+    )
+    if (needed := reference.gib(patch, topology, count)) > budget:
+        raise ConfigError(
+            f"preprocess.plan.memory_gib={budget:g}: even {count} patches of {_times(patch)} voxels take "
+            f"{needed:.2f} GiB. Set more, or set preprocess.plan.patch."
+        )
+    reasons["patch"] = f"the median image ({_times(median)} voxels at this spacing)"
+    if any(p < m for p, m in zip(patch, median, strict=True)):
+        reasons["patch"] += f" does not fit into {budget:g} GiB {count} times: the largest part of its form that does"
+    reasons["patch"] += f", in multiples of {_times(topology.total)}"
+    return patch, topology
+
+
+def _why_so_deep(patch: Axes, topology: Topology, config: PlanConfig) -> str:
+    left = tuple(-(-n // total) for n, total in zip(patch, topology.total, strict=True))
+    text = (
+        f"{topology.depth} encoding steps (at most {config.depth}): an axis is pooled while {SMALLEST} voxels are left "
+        f"and while its spacing is at most twice the finest; {_times(left)} voxels are left"
+    )
+    for name, n, flat in zip("RAS", patch, flat_axes(patch), strict=False):
+        if flat:
+            text += f"; along {name} there are {n}, fewer than {SMALLEST}: no pooling there, and kernels of 1"
+    return text
+
+
+def _times(size: Axes) -> str:
+    return "x".join(map(str, size))
 
 
 def _target(labels: LabelSet, reasons: dict[str, str]) -> Target:
@@ -203,13 +266,17 @@ def _normalisation(
         kind = config.normalise
         if kind == "auto":
             kind = "window" if channel.is_ct else "z_score"
-        reasons[f"normalise {channel.name}"] = {
-            "window": "Hounsfield units: one window for all, from percentiles 0.5 and 99.5 of the foreground",
-            "z_score": "arbitrary units: each image by its own mean and standard deviation",
-            "unchanged": "set in the config",
-        }[kind]
+        if config.normalise != "auto":
+            reason = "set in the config"
+        elif kind == "window":
+            reason = "Hounsfield units: one window for all, from percentiles 0.5 and 99.5 of the foreground"
+        else:
+            reason = "arbitrary units: each image by its own mean and standard deviation"
         if kind == "window":
-            chosen.append(window_of([measure.samples[index] for measure in measures]))
+            window = window_of([measure.samples[index] for measure in measures])
+            reason += f" ({window.low:g} to {window.high:g})"
+            chosen.append(window)
         else:
             chosen.append(ZScore() if kind == "z_score" else Unchanged())
+        reasons[f"normalise {channel.name}"] = reason
     return tuple(chosen)

@@ -1,6 +1,6 @@
 """What a training is expected to take, told before it starts: memory beside what is free, and time."""
 
-import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from segpipe.nets.layers import Axes
 from segpipe.nets.precision import Precision, uses_bf16
 from segpipe.nets.unet import UNetSpec
 
-PASSES = 12.0
-"""How often a training step goes over each byte that it keeps, beside its convolutions: calibrated on two cores of an
-AMD EPYC, in bf16 and fp32, 2D and 3D, 16 to 64 features, by benchmarks/step_memory.py --time."""
+PASSES = 36
+"""How often the time of copying what a step keeps in bf16 goes by beside the convolutions, in fp32 as well: calibrated
+on two cores of an AMD EPYC, 2D and 3D, 16 to 64 features, within 15 %. benchmarks/step_memory.py shows it."""
 TERA = 1e12
 TRIES = 5
 CHANNELS, SIDE = 64, 32
@@ -35,7 +35,7 @@ class Speed:
     """Bytes a second, from memory to memory."""
 
 
-def expected(  # noqa: PLR0913 - each is named at the call
+def expected(
     spec: UNetSpec,
     patch: Axes,
     batch: int,
@@ -69,7 +69,7 @@ def expected(  # noqa: PLR0913 - each is named at the call
     told = f"{work / TERA:.2f} TFLOP a step"
     if seconds_per_step is None and device == "cpu":
         speed = processor_speed(bf16=bf16)
-        seconds_per_step = step_seconds(spec, patch, batch, speed, bf16=bf16)
+        seconds_per_step = step_seconds(spec, patch, batch, speed)
         told += f"; this machine convolves at {speed.operations / TERA:.2f} TFLOP/s in {'bf16' if bf16 else 'fp32'}"
     beside = "" if free is None else f" ({free / GIB:.1f} GiB free)"
     duration = "" if seconds_per_step is None else f" and about {_spoken(seconds_per_step * steps)} for {steps} steps"
@@ -82,36 +82,37 @@ def expected(  # noqa: PLR0913 - each is named at the call
         )
 
 
-def step_seconds(spec: UNetSpec, patch: Axes, batch: int, speed: Speed, *, bf16: bool) -> float:
+def step_seconds(spec: UNetSpec, patch: Axes, batch: int, speed: Speed) -> float:
     """Return the expected seconds of a training step on a processor: its convolutions, and all that only moves bytes.
 
     Normalisation, activation, pooling and joining take their time by what they touch, so that narrow
     networks and 2D ones are slower than their multiplications say.
     """
     multiplying = STEP_FACTOR * flops(spec, patch, batch) / speed.operations
-    return multiplying + PASSES * kept_bytes(spec, patch, batch, bf16=bf16) / speed.copied
+    return multiplying + PASSES * kept_bytes(spec, patch, batch, bf16=True) / speed.copied
 
 
 def processor_speed(*, bf16: bool) -> Speed:
-    """Return what this machine's processor does now, with as many threads as torch has; the best of a few tries."""
+    """Return what this machine's processor does now, with as many threads as torch has; the middle of a few tries."""
     form = torch.bfloat16 if bf16 else torch.float32
     # ones, since numbers drawn here would shift torch's random state
     image = torch.ones((1, CHANNELS, *(SIDE,) * 3), dtype=form).to(memory_format=torch.channels_last_3d)
     weight = torch.ones((CHANNELS, CHANNELS, 3, 3, 3), dtype=form).to(memory_format=torch.channels_last_3d)
     source, goal = torch.ones(2, COPIED, dtype=torch.uint8)
     with torch.inference_mode():
-        convolving = _fastest(lambda: F.conv3d(image, weight, padding=1))
-        copying = _fastest(lambda: goal.copy_(source))
+        convolving = _seconds(lambda: F.conv3d(image, weight, padding=1))
+        copying = _seconds(lambda: goal.copy_(source))
     return Speed(2 * weight.numel() * SIDE**3 / convolving, COPIED / copying)
 
 
-def _fastest(work: Callable[[], object]) -> float:
-    best = math.inf
-    for _ in range(TRIES + 1):  # the first one warms up
+def _seconds(work: Callable[[], object]) -> float:
+    work()  # warms up
+    taken = []
+    for _ in range(TRIES):
         begun = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - begun)
-    return best
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
 
 
 def free_bytes(device: str, root: Path = Path("/")) -> int | None:

@@ -52,8 +52,8 @@ class Segmenter:
         sided = [*self.plan.labels.mirror_names(), *self.plan.labels.one_sided()]
         if LEFT_RIGHT in self.window.mirror_axes and sided:
             raise ConfigError(
-                f"infer.window.mirror_axes holds axis 0 (left-right), but '{sided[0]}' names a side: in a mirrored image "
-                "it would be drawn on the other one. Take the 0 out."
+                f"infer.window.mirror_axes holds axis 0 (left-right), but '{sided[0]}' names a side: in a mirrored "
+                "image it would be drawn on the other one. Take the 0 out."
             )
 
     @classmethod

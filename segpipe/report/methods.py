@@ -79,7 +79,7 @@ def planned(material: Material) -> list[tuple[str, str, str]]:
         f"normalise {channel.name}": _words(kind.kind)
         for channel, kind in zip(plan.channels, plan.normalise, strict=True)
     }
-    return [(name.capitalize(), values.get(name, ""), reason) for name, reason in plan.reasons.items()]
+    return [(name.capitalize(), values.get(name, "\N{EN DASH}"), reason) for name, reason in plan.reasons.items()]
 
 
 def _data(material: Material) -> Iterator[str]:

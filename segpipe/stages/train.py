@@ -24,11 +24,13 @@ from segpipe.learn import ranks
 from segpipe.learn.augment import AugmentConfig
 from segpipe.learn.batches import PatchSampler, SamplingConfig
 from segpipe.learn.fit import FitConfig, Recipe, fit
+from segpipe.learn.forecast import expected
 from segpipe.learn.losses import FOR_TARGET, Loss
 from segpipe.learn.optim import OptimConfig
 from segpipe.learn.profile import Profile, profile_steps
 from segpipe.learn.sides import refuse_lone_sides, swap_for
 from segpipe.learn.task import Segmentation
+from segpipe.nets.cost import even_patch
 from segpipe.nets.precision import laid_out
 from segpipe.nets.unet import UNet, UNetConfig
 from segpipe.predict.export import export_model, self_test
@@ -106,6 +108,7 @@ class _Training:
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Train a U-Net on one fold and save it with the plan that prepares its input."""
     start = _assembled(settings, inputs, work.device)
+    _forecast(start, work)
     summary = fit(start.task, start.sampler, start.recipe, work, validate=start.validate, name="unet")
     if not ranks.first():
         return summary
@@ -119,6 +122,15 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         **{f"{part}_cases": len(ids) for part, ids in cases.items()},
         "parameters": sum(parameter.numel() for parameter in start.network.parameters()),
     }
+
+
+def _forecast(start: _Training, work: Workspace) -> None:
+    if not ranks.first():
+        return
+    share, config = -(-start.plan.batch // ranks.world()), start.recipe.fit
+    spec, patch = start.network.spec, start.plan.patch
+    for line in expected(spec, patch, share, config.steps, precision=config.precision, device=work.device):
+        work.tell(line)
 
 
 def profile(settings: Settings, inputs: Inputs, device: str) -> Profile:
@@ -140,6 +152,8 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
 
     torch.manual_seed(config.fit.seed)
     spec = settings.model.spec(len(plan.channels), plan.out_channels, plan.topology.strides, plan.topology.kernels)
+    if spec.encoder.padding == "valid":
+        plan = plan.model_copy(update={"patch": even_patch(spec, plan.patch)})
     spec.output_size(plan.patch)  # refuses a patch that is too small, before anything is built
     network = laid_out(spec.build(), spec.encoder.rank, device)
     window = WindowConfig(precision=config.fit.precision)

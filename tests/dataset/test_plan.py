@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from phantoms import NAMES, SHAPE, affine_of, save, scan
 
 from segpipe.core.errors import ConfigError
@@ -13,6 +14,8 @@ from segpipe.dataset.plan import CaseMeasure, Plan, PlanConfig, make_plan, measu
 from segpipe.imaging.intensity import SAMPLES, Unchanged, Window, ZScore
 from segpipe.imaging.labels import LabelSet, Structure
 from segpipe.imaging.targets import Regions, SignedDistance
+from segpipe.nets.cost import GIB, training_bytes
+from segpipe.nets.unet import UNetConfig
 
 PLAIN = LabelSet.plain(NAMES)
 OVERLAPPING = LabelSet(
@@ -37,7 +40,7 @@ def test_spacing_is_the_median_axis_by_axis() -> None:
     spacings = [(1.0, 1.0, 1.2), (0.8, 1.0, 1.4), (0.9, 1.0, 1.6)]
     plan = planned([measure((40, 40, 40), spacing, [1, 2]) for spacing in spacings], "T1")
     assert plan.spacing == (0.9, 1.0, 1.4)
-    assert plan.reasons["spacing"] == "median of 3 cases, axis by axis"
+    assert plan.reasons["spacing"] == "median of 3 case(s), axis by axis (0.8 to 1, 1, 1.2 to 1.6 mm)"
 
 
 def test_the_median_shape_is_measured_at_the_planned_spacing() -> None:
@@ -68,12 +71,85 @@ def test_equal_spacing_is_pooled_and_filtered_alike() -> None:
     assert {*plan.topology.kernels} == {(3, 3, 3)}
 
 
-def test_a_large_image_gives_a_patch_within_the_memory_and_says_so() -> None:
-    plan = planned([measure((512, 512, 200), (0.8, 0.8, 2.0), [1, 2])] * 2, "CT")
-    assert 3000 * np.prod(plan.patch) * plan.batch <= 2 * 2**30
-    assert "does not fit into 2 GiB" in plan.reasons["patch"]
-    small = planned([measure((512, 512, 200), (0.8, 0.8, 2.0), [1, 2])] * 2, "CT", memory_gib=0.5)
-    assert np.prod(small.patch) < np.prod(plan.patch)
+def test_the_hippocampus_is_taken_whole_four_at_a_time() -> None:
+    plan = planned([measure((36, 50, 35), (1.0, 1.0, 1.0), [1, 2])] * 4, "T1")
+    assert (plan.patch, plan.topology.depth, plan.batch) == ((40, 56, 40), 3, 4)
+    assert plan.reasons["batch"] == "what fits into 8 GiB, from 2 to 4"
+    assert "take 1.2 of 8 GiB" in plan.reasons["memory"]
+
+
+def peak_gib(plan: Plan, channels: int = 1) -> float:
+    topology = plan.topology
+    spec = UNetConfig().spec(channels, plan.out_channels, topology.strides, topology.kernels)
+    return training_bytes(spec, plan.patch, plan.batch, bf16=True) / GIB
+
+
+@pytest.mark.parametrize("gib", [2.0, 8.0, 24.0])
+def test_a_large_image_gives_a_patch_that_uses_the_memory_and_says_so(gib: float) -> None:
+    plan = planned([measure((512, 512, 400), (0.8, 0.8, 0.8), [1, 2])] * 2, "CT", memory_gib=gib)
+    assert plan.batch == 2
+    assert 0.8 * gib < peak_gib(plan) <= gib
+    assert f"does not fit into {gib:g} GiB" in plan.reasons["patch"]
+    assert f"{peak_gib(plan):.1f} of {gib:g} GiB" in plan.reasons["memory"]
+
+
+def test_a_patch_of_a_large_ct_is_as_large_as_is_usual_and_has_its_form() -> None:
+    plan = planned([measure((512, 512, 400), (0.8, 0.8, 0.8), [1, 2])] * 2, "CT")
+    assert 96**3 <= np.prod(plan.patch) <= 160**3
+    assert plan.patch[0] == plan.patch[1] > plan.patch[2] >= 96
+
+
+def test_a_batch_that_is_set_leaves_less_for_the_patch() -> None:
+    case = [measure((512, 512, 400), (0.8, 0.8, 0.8), [1, 2])] * 2
+    one, two, six = (planned(case, "CT", batch=batch) for batch in (1, None, 6))
+    assert np.prod(one.patch) > np.prod(two.patch) > np.prod(six.patch)
+    assert peak_gib(six) <= 8
+
+
+def test_more_structures_and_channels_leave_less_for_the_patch() -> None:
+    case = {"a": measure((512, 512, 400), (0.8, 0.8, 0.8), [1, 2], [1, 2])}
+    many = LabelSet.plain({f"part {value}": value for value in range(1, 105)})
+    few, rich = (make_plan(header("CT", "PET", labels=labels), case, PlanConfig(), None) for labels in (PLAIN, many))
+    assert np.prod(rich.patch) < np.prod(few.patch)
+    assert peak_gib(rich, 2) <= 8
+
+
+def test_memory_that_not_even_the_smallest_patch_fits_into_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned([measure((64, 64, 64), (1.0, 1.0, 1.0), [1, 2])], "T1", memory_gib=0.3)
+    assert str(caught.value).startswith("preprocess.plan.memory_gib=0.3: even 2 patches of 8x8x8 voxels take 0.")
+
+
+def test_slices_ten_times_as_thick_are_pooled_in_plane_first() -> None:
+    plan = planned([measure((320, 320, 20), (0.5, 0.5, 5.0), [1, 2])] * 2, "T2")
+    assert plan.topology.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2))
+    assert [kernel[2] for kernel in plan.topology.kernels] == [1, 1, 1, 3, 3]
+    assert plan.patch[2] >= 16
+    assert plan.patch[0] >= 256
+
+
+@pytest.mark.parametrize(("shape", "depth"), [((512, 512, 1), 4), ((96, 80, 3), 4)])
+def test_flat_volumes_give_a_network_that_looks_in_plane_alone(shape: tuple[int, ...], depth: int) -> None:
+    plan = planned([measure(shape, (0.5, 0.5, 5.0), [1, 2])] * 2, "T2")
+    assert {step[2] for step in (*plan.topology.strides, *plan.topology.kernels)} == {1}
+    assert f"along S there are {shape[2]}, fewer than 4: no pooling there, and kernels of 1" in plan.reasons["depth"]
+    assert (plan.patch[2], plan.batch, plan.topology.depth) == (shape[2], 8, depth)
+    network = UNetConfig(features=2).spec(1, plan.out_channels, plan.topology.strides, plan.topology.kernels).build()
+    maps = network.maps(torch.zeros(1, 1, 64, 64, shape[2]))
+    assert [tuple(one.shape[2:]) for one in maps] == [(64 // 2**k, 64 // 2**k, shape[2]) for k in range(len(maps))]
+
+
+def test_what_fits_of_two_dimensional_images_is_eight_at_most() -> None:
+    assert planned([measure((256, 256), (1.0, 1.0), [1, 2])] * 2, "EM").batch == 8
+    assert planned([measure((4000, 4000), (1.0, 1.0), [1, 2])] * 2, "EM").batch == 2
+
+
+def test_every_decision_has_a_reason() -> None:
+    plan = planned([measure((64, 64, 64), (1.0, 1.0, 1.0), np.arange(100))], "CT")
+    assert set(plan.reasons) == {"spacing", "patch", "depth", "batch", "memory", "target", "normalise CT"}
+    assert "(64x64x64 voxels at this spacing), in multiples of 16x16x16" in plan.reasons["patch"]
+    assert plan.reasons["depth"].endswith("4x4x4 voxels are left")
+    assert plan.reasons["normalise CT"].endswith("of the foreground (0.495 to 98.505)")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 5), (7, 7, 2)])
