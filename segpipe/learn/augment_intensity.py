@@ -25,7 +25,7 @@ class IntensityConfig(Section):
     The list and its order are those of nnU-Net (Isensee et al. 2021), with a bias field before all else.
     """
 
-    bias_field: Share = 0.15
+    bias_field: Share = 0.1
     """Share whose brightness drifts over the patch as in an MR coil's field (Sudre et al. 2017): what lies above the
     darkest voxel is multiplied by a smooth factor; mean and standard deviation are kept."""
     bias_strength: SizeRange = (0.1, 0.5)
@@ -34,7 +34,7 @@ class IntensityConfig(Section):
     """Share with Gaussian noise."""
     noise_sd: SizeRange = (0.0, 0.2)
     """Range of its standard deviation."""
-    blur: Share = 0.15
+    blur: Share = 0.1
     """Share that is blurred by a Gaussian."""
     blur_voxels: FactorRange = (0.5, 1.0)
     """Range of its standard deviation, in voxels."""
@@ -46,13 +46,13 @@ class IntensityConfig(Section):
     """Share whose deviation from the mean is multiplied."""
     contrast_factor: FactorRange = (0.7, 1.4)
     """Range of the factor."""
-    low_resolution: Share = 0.15
+    low_resolution: Share = 0.1
     """Share that is coarsened (nearest) and brought back (linear), as if it had been scanned with larger voxels."""
     low_resolution_zoom: ZoomRange = (0.5, 1.0)
     """Range of the voxel counts, as a share of the patch's."""
     gamma: Share = 0.3
     """Share whose intensities are bent by an exponent; mean and standard deviation are kept."""
-    gamma_inverted: Share = 0.1
+    gamma_inverted: Share = 0.05
     """Share that is bent so upside down: the bright end where the other bends the dark one."""
     gamma_exponent: FactorRange = (0.7, 1.5)
     """Range of the exponent of both."""

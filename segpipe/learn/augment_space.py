@@ -34,7 +34,7 @@ class SpaceConfig(Section):
     """Largest angle about each axis."""
     scale: FactorRange = (0.85, 1.2)
     """Range of sizes."""
-    elastic: Share = 0.2
+    elastic: Share = 0.1
     """Share that is bent by a smooth random field (cubic B-splines)."""
     elastic_mm: SizeRange = (2.0, 8.0)
     """Range of the largest shift (mm) of a control point; tissue moves by a fifth to a quarter of it along each axis.
