@@ -53,6 +53,11 @@ class _Run:
     tracker: Tracker
     made: dict[str, Artifact] = field(default_factory=dict)
 
+    @property
+    def results(self) -> Inputs:
+        """Everything there is, in the order of the steps, whether it was found or made."""
+        return Inputs({key: self.made[key] for key in self.steps if key in self.made})
+
 
 def run_pipeline(spec: PipelineSpec, config: Config, told: Told, *, name: str, only: str | None = None) -> Inputs:
     """Make what is missing, and return the artifacts of all stages.
@@ -90,10 +95,10 @@ def _run_pipeline(spec: PipelineSpec, config: Config, told: Told, name: str, onl
                 _refuse_quarantine(run.made[stage])
         well = True
     finally:
-        tracker.end(keepsakes(Inputs(run.made)), well=well)
+        tracker.end(keepsakes(run.results), well=well)
     if only is None and ranks.first():
-        publish(store.root, Inputs(run.made))
-    return Inputs(run.made)
+        publish(store.root, run.results)
+    return run.results
 
 
 def _agreed(steps: dict[str, Step]) -> dict[str, Step]:
