@@ -197,14 +197,19 @@ def ours(data: Path, out: Path, steps: int, settings: list[str], batch: int) -> 
 
 
 def plot(rows: list[dict[str, float | str]], path: Path) -> None:
-    """Draw Dice against CPU seconds."""
+    """Draw Dice against CPU seconds: a dot a training, a line through the means."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - comes with mlflow; only this picture needs it
 
     figure = Figure((6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for name in ("segpipe", "nnU-Net"):
-        points = sorted((float(row["cpu_s"]), float(row["dice"])) for row in rows if row["who"] == name)
-        axes.plot(*zip(*points, strict=True), "o-", label=name)
+        mine = [row for row in rows if row["who"] == name]
+        if not mine:
+            continue
+        groups = [[row for row in mine if row["steps"] == steps] for steps in sorted({row["steps"] for row in mine})]
+        mean = [[np.mean([float(row[key]) for row in group]) for group in groups] for key in ("cpu_s", "dice")]
+        (drawn,) = axes.plot(*mean, "-", label=name)
+        axes.plot(*([float(row[key]) for row in mine] for key in ("cpu_s", "dice")), "o", color=drawn.get_color())
     axes.set(xscale="log", xlabel="CPU seconds of training", ylabel="mean Dice, test cases")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -219,6 +224,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--ours", type=int, nargs="+", default=[100, 200, 400, 800])
     parser.add_argument("--theirs", type=int, nargs="+", default=[50, 100, 200])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="segpipe's; nnU-Net is trained once")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     out = options.out.resolve()
@@ -231,11 +237,11 @@ def main() -> None:
     theirs = Theirs(make_environment(options.env), out / "nnunet", dataset, plan, options.threads)
     rows: list[dict[str, float | str]] = []
     for index in range(max(len(options.ours), len(options.theirs))):
-        if index < len(options.ours):
+        for seed in options.seeds if index < len(options.ours) else ():
             steps = options.ours[index]
-            rows.append(
-                {"who": "segpipe", "steps": steps} | ours(options.data, store, steps, options.settings, plan["batch"])
-            )
+            settings = [*options.settings, f"train.fit.seed={seed}"]
+            figures = ours(options.data, store, steps, settings, plan["batch"])
+            rows.append({"who": "segpipe", "steps": steps, "seed": seed} | figures)
             print(json.dumps(rows[-1]), flush=True)
         if index < len(options.theirs):
             rows.append({"who": "nnU-Net", "steps": options.theirs[index]} | theirs.train(options.theirs[index]))
