@@ -1,6 +1,7 @@
 """Finished artifacts on disk: find one, or make one whole."""
 
 import json
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -78,7 +79,7 @@ class Store:
             partial.mkdir(parents=True, exist_ok=True)
             for litter in partial.rglob(".*.tmp.*"):  # half-written files of a run that was killed
                 litter.unlink()
-            began = datetime.now(UTC)
+            began, spent = datetime.now(UTC), _cpu_seconds()
             work = replace(tools(partial), earlier=tuple(artifact.path for artifact in self.all(stage.name)))
             summary = stage.run(settings, inputs, work)
             receipt = {
@@ -91,6 +92,7 @@ class Store:
                 "made": {
                     "began": began.isoformat(timespec="seconds"),
                     "seconds": round((datetime.now(UTC) - began).total_seconds(), 1),
+                    "cpu_seconds": round(_cpu_seconds() - spent, 1),
                     "segpipe": __version__,
                     "python": platform.python_version(),
                 },
@@ -99,6 +101,12 @@ class Store:
             partial.replace(final)
         final.with_name(f"{name}.lock").unlink(missing_ok=True)
         return Artifact(stage.name, name, final, dict(summary))
+
+
+def _cpu_seconds() -> float:
+    """Return the seconds of processor that this process has spent, and its children that are gone."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def read_receipt(folder: Path) -> dict[str, Any]:

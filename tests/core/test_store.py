@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +91,16 @@ def test_the_receipt_says_what_made_it(store: Store) -> None:
     assert receipt["inputs"] == {"ingest": "abcd"}
     assert receipt["summary"] == {"files": 1}
     assert receipt["made"]["seconds"] >= 0
+    assert receipt["made"]["cpu_seconds"] >= 0
+
+
+def test_the_receipt_counts_the_processors_seconds_of_children_too(store: Store) -> None:
+    def busy(settings: Settings, inputs: Inputs, work: Workspace) -> dict[str, int]:
+        subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
+        return {}
+
+    made = store.make(Stage("busy", Settings, busy), Settings(), NOTHING, tools)
+    assert 0.3 <= read_receipt(made.path)["made"]["cpu_seconds"] < 10
 
 
 def test_the_name_depends_on_settings_version_inputs_identity_and_stage_but_not_on_places(store: Store) -> None:
