@@ -117,6 +117,21 @@ def train(
 
 @app.command()
 @explained
+def study(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a study that ships.")],
+    settings: Settings = None,
+    data: Data = None,
+    out: Out = None,
+) -> None:
+    """Train under several conditions, with few labels and many, and tell what helps."""
+    from segpipe.study.label_efficiency import run_study  # noqa: PLC0415 - keeps --help instant
+    from segpipe.terminal import Terminal  # noqa: PLC0415
+
+    raise typer.Exit(run_study(name, places(data, out), settings or [], Terminal()))
+
+
+@app.command()
+@explained
 def plan(
     config: ConfigName = "default",
     settings: Settings = None,
@@ -223,9 +238,7 @@ def read_config(
     from segpipe.config import load_config  # noqa: PLC0415
     from segpipe.shipped import shipped  # noqa: PLC0415
 
-    # quoted: YAML would take a folder named 2026-03-01 for a date
-    overrides = [f"ingest.source.root={json.dumps(str(data), ensure_ascii=False)}"] if data else []
-    overrides += [f"run.store={json.dumps(str(out), ensure_ascii=False)}"] if out else []
+    overrides = places(data, out)
     path = Path(config)
     if path.suffix not in (".yaml", ".yml"):
         if "=" in config:  # the config was left out, and a setting stands in its place
@@ -233,6 +246,13 @@ def read_config(
         else:
             path = shipped("configs", config)
     return path.stem, load_config(path, [*overrides, *(settings or []), *(extra or [])])
+
+
+def places(data: Path | None, out: Path | None) -> list[str]:
+    """Return the short options as settings."""
+    # quoted: YAML would take a folder named 2026-03-01 for a date
+    overrides = [f"ingest.source.root={json.dumps(str(data), ensure_ascii=False)}"] if data else []
+    return overrides + ([f"run.store={json.dumps(str(out), ensure_ascii=False)}"] if out else [])
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from segpipe.nets.unet import UNetConfig
 from segpipe.stages.evaluate import EvaluateConfig
 from segpipe.stages.infer import InferConfig
 from segpipe.stages.preprocess import PreprocessConfig
+from segpipe.stages.pretrain import PretrainConfig
 from segpipe.stages.report import ReportConfig
 from segpipe.stages.train import TrainConfig
 from segpipe.tracking import TrackingConfig
@@ -52,6 +53,8 @@ class Config(Section):
     """How a scan becomes network input and target map."""
     model: UNetConfig = UNetConfig()
     """The network."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """How its encoder is pretrained, on images alone; not at all without an objective."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
     infer: InferConfig = InferConfig()

@@ -13,6 +13,7 @@ KEPT = {
     "summary.json": ("evaluate", "summary.json"),
     "predictions": ("infer", "predictions"),
     "model": ("train", "model"),
+    "encoder": ("pretrain", ""),
     "plan.json": ("preprocess", "plan.json"),
     "manifest.jsonl": ("ingest", "manifest.jsonl"),
     "quarantine.jsonl": ("ingest", "quarantine.jsonl"),

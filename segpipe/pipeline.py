@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from segpipe.config import Config, flat
@@ -112,7 +113,7 @@ def _run_stage(stage: str, run: _Run, only: str | None) -> None:
     mine = [step for step in run.steps.values() if step.stage.name == stage]
     to_make = [step for step in mine if step.found is None]
     if to_make and only not in (None, stage):
-        if stage in STAGES[only].needs:
+        if stage in STAGES[only].needs or (stage, only) == ("pretrain", "train"):  # else it would begin from nothing
             raise ArtifactError(f"--only {only}: the result of '{stage}' is not there yet. Run it first.")
         to_make = []
     for step in mine:
@@ -178,9 +179,21 @@ def make_step(
 
         def tools(path: Path) -> Workspace:
             log = _Journal(path / HISTORY, tracker)
-            return Workspace(path, executor, log, told.progress, best_device(config.run.device), tell=told.tell)
+            device = best_device(config.run.device)
+            return Workspace(path, executor, log, told.progress, device, tell=told.tell, part=partial(_part, tracker))
 
         return Store(config.run.store).make(step.stage, step.settings, inputs, tools)
+
+
+@contextmanager
+def _part(tracker: Tracker, name: str) -> Iterator[None]:
+    tracker.part_begins(name)
+    well = False
+    try:
+        yield
+        well = True
+    finally:
+        tracker.part_ends(well=well)
 
 
 @dataclass(frozen=True)

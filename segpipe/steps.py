@@ -76,14 +76,25 @@ def load_pipeline(name: str) -> PipelineSpec:
 
 
 def plan_steps(spec: PipelineSpec, config: Config, store: Store) -> list[Step]:
-    """Name every step: found, or to make. Nothing is run."""
+    """Name every step that is wanted: found, or to make. Nothing is run.
+
+    Raises:
+        ConfigError: The training would have two encoders to begin with.
+    """
+    if config.train.init_from and config.pretrain.objective and {"pretrain", "train"} <= set(spec.stages):
+        raise ConfigError(
+            "train.init_from and pretrain.objective: training begins with one encoder. Leave one of the two out."
+        )
     axes = config.train.axes()
     steps: dict[str, Step] = {}
     for name in spec.stages:
         stage = STAGES[name]
         for point in _points(stage.spread, axes):
-            at = config.model_copy(update={"train": config.train.at(point)})
+            train = config.train.at(point)
+            at = config.model_copy(update={"train": train, "pretrain": config.pretrain.at(point, train.fold)})
             settings = stage.settings.model_validate({part: getattr(at, part) for part in stage.settings.model_fields})
+            if not stage.wanted(settings):
+                continue
             above = [step for step in steps.values() if _reads(stage, point, step)]
             # under the names by which the stage sees them: the only one of several is as good as one made alone
             names = {seen: step.fingerprint for seen, step in _seen(above, point).items()}

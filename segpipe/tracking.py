@@ -38,6 +38,12 @@ class Tracker(Protocol):
     def stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
         """Take note that a stage begins, or one of its repetitions: its name, and what it is."""
 
+    def part_begins(self, title: str) -> None:
+        """Take note that a part of the stage begins, such as a phase of a training."""
+
+    def part_ends(self, *, well: bool) -> None:
+        """Take note that the part is over."""
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Take figures of the stage that runs."""
 
@@ -57,6 +63,12 @@ class NullTracker:
     def stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
         """Do nothing."""
 
+    def part_begins(self, title: str) -> None:
+        """Do nothing."""
+
+    def part_ends(self, *, well: bool) -> None:
+        """Do nothing."""
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 
@@ -68,7 +80,7 @@ class NullTracker:
 
 
 class MlflowTracker:
-    """A parent run with the configuration, and a nested run for each stage that was made.
+    """A parent run with the configuration, a nested run for each stage that was made, and in it one for each part.
 
     The client is used and not the fluent interface: that one records the user's name and the
     path of the script. A tracker that fails is told of once and then left alone; the work goes on.
@@ -83,6 +95,7 @@ class MlflowTracker:
         self.experiment = ""
         self.parent: str | None = None
         self.child: str | None = None
+        self.part: str | None = None
         self.name = ""
         self.title = ""
         self.working = True
@@ -95,9 +108,17 @@ class MlflowTracker:
         """Open a nested run."""
         self._try(self._stage_begins, title, tags)
 
+    def part_begins(self, title: str) -> None:
+        """Open a run nested in that of the stage."""
+        self._try(self._part_begins, title)
+
+    def part_ends(self, *, well: bool) -> None:
+        """Close it."""
+        self._try(self._part_ends, well)
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Send figures to the run of the stage."""
-        self._try(self._log, self.child or self.parent, metrics, step)
+        """Send figures to the run of the part, or of the stage."""
+        self._try(self._log, self.part or self.child or self.parent, metrics, step)
 
     def stage_ends(self, artifact: Artifact | None) -> None:
         """Close the nested run with its summary."""
@@ -148,6 +169,15 @@ class MlflowTracker:
     def _stage_begins(self, title: str, tags: Mapping[str, str]) -> None:
         self.title = title
         self.child = self._open(f"{self.name} {title}", {"mlflow.parentRunId": str(self.parent), **tags})
+
+    def _part_begins(self, title: str) -> None:
+        self.part = self._open(
+            f"{self.name} {self.title} {title}", {"mlflow.parentRunId": str(self.child), "part": title}
+        )
+
+    def _part_ends(self, well: bool) -> None:  # noqa: FBT001 - called by _try
+        self.client.set_terminated(self.part, "FINISHED" if well else "FAILED")
+        self.part = None
 
     def _log(self, run: str, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric  # noqa: PLC0415

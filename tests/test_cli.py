@@ -53,7 +53,8 @@ def test_help_loads_no_heavy_library(arguments: Sequence[str]) -> None:
 
 def test_help_names_every_command() -> None:
     text = segpipe_apart("--help").out
-    assert all(f"  {name} " in text for name in ("run", "train", "plan", "predict", "phantom", "init", "config"))
+    commands = ("run", "train", "plan", "study", "predict", "phantom", "init", "config")
+    assert all(f"  {name} " in text for name in commands)
 
 
 def test_the_version_is_printed() -> None:
@@ -140,7 +141,7 @@ def test_train_is_a_run_that_ends_with_the_model(data: Path, tmp_path: Path, mon
     monkeypatch.setattr(segpipe_pipeline, "run_pipeline", note)
     ran = segpipe("train", "--data", data, "-o", tmp_path, "train.fit.steps=7")
     assert (ran.code, ran.err) == (2, "segpipe: x\n")
-    assert asked == [("default", "ingest", "preprocess", "train", "7")]
+    assert asked == [("default", "ingest", "preprocess", "pretrain", "train", "7")]
 
 
 def test_train_with_profile_prints_the_cost_of_a_step(

@@ -294,3 +294,21 @@ def test_importing_the_tracker_does_not_import_mlflow() -> None:
     look = "import sys, segpipe.pipeline; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_part_of_a_stage_is_a_run_within_its_run(tmp_path: Path) -> None:
+    tracker = MlflowTracker(TrackingConfig(), tmp_path)
+    tracker.begin("run", {})
+    tracker.stage_begins("pretrain", {"stage": "pretrain"})
+    tracker.part_begins("level 1")
+    tracker.log({"loss": 2.0}, 1)
+    tracker.part_ends(well=True)
+    tracker.log({"loss": 1.0}, 2)
+    tracker.stage_ends(None)
+    tracker.end({}, well=True)
+    experiment = tracker.client.get_experiment_by_name("segpipe")
+    runs = {run.info.run_name: run for run in tracker.client.search_runs([experiment.experiment_id])}
+    stage, part = runs["run pretrain"], runs["run pretrain level 1"]
+    assert part.data.tags["mlflow.parentRunId"] == stage.info.run_id
+    assert part.info.status == "FINISHED"
+    assert (part.data.metrics["loss"], stage.data.metrics["loss"]) == (2.0, 1.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -93,6 +93,11 @@ def say_nothing(text: str) -> None:
     """Take a line for people, and show it to nobody."""
 
 
+def undivided(name: str) -> AbstractContextManager[None]:
+    """Take a part of long work for no other than the rest."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where a stage writes, and the tools it works with. None of them decides a result."""
@@ -106,11 +111,18 @@ class Workspace:
     """Finished folders of the same stage, newest first: what did not change may be linked from them."""
     tell: Callable[[str], None] = say_nothing
     """Shows a line to people, now: what is expected of long work."""
+    part: Callable[[str], AbstractContextManager[None]] = undivided
+    """Opened around a named part of long work, such as a phase of a training: figures logged inside are its own."""
 
 
 def nothing_else(settings: Any) -> Any:
     """Return what decides an output beside settings and inputs: for most stages, nothing."""
     return None
+
+
+def always(settings: Any) -> bool:
+    """Tell that a stage is wanted: most are, whenever a pipeline names them."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -132,3 +144,5 @@ class Stage(Generic[S]):
     """Whether all processes of a distributed run work on it, and not only the first."""
     identity: Callable[[S], Any] = nothing_else
     """What else decides the output: for ingest, the listing of the source files."""
+    wanted: Callable[[S], bool] = always
+    """Whether the settings ask for it; where they do not, a pipeline goes on without."""

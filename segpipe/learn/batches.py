@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     image: Tensor
     """(N, C, *P) float32."""
     target: Tensor
-    """(N, K, *P)."""
+    """(N, K, *P); K is 0 where labels are not looked at."""
     weight: Tensor | None
     """(N, 1, *P) or None."""
     cases: tuple[str, ...]
@@ -68,7 +68,8 @@ class PatchSampler:
     batch: int
     """Patches a step, in all processes together."""
     seed: int
-    config: SamplingConfig
+    config: SamplingConfig | None
+    """None: labels are not looked at, and cases need none; patches lie anywhere."""
     share: tuple[int, int] = (0, 1)
     """Which of how many processes this is; it draws its part of the batch only."""
 
@@ -112,24 +113,26 @@ class PatchSampler:
     @property
     def _forced(self) -> int:
         """How many patches of the whole batch, the last ones, have to hold a labelled voxel."""
-        share = self.config.foreground
+        share = 0.0 if self.config is None else self.config.foreground
         return max(round(share * self.batch), 1) if share > 0 else 0
 
     def _draw(self, step: int, index: int) -> tuple[Any, ...]:
         rng = Chance(self.seed, step, index).of(Purpose.CROP)
-        if index >= self.batch - self._forced and self._held:
-            case, value = self._wanted(rng)
+        if self.config is not None and index >= self.batch - self._forced and self._held:
+            case, value = self._wanted(rng, self.config.balance)
             start = self._around(case, value, rng)
         else:
             case = self.cases[int(rng.integers(len(self.cases)))]
             start = self._anywhere(case, rng)
-        weight = None if case.weight is None else cut(case.weight, start, self.patch).astype(np.float32)
         image = cut(case.image, start, self.patch).astype(np.float32)
+        if self.config is None:
+            return image, np.zeros((0, *self.patch), np.uint8), None, case.id
+        weight = None if case.weight is None else cut(case.weight, start, self.patch).astype(np.float32)
         return image, cut(case.target, start, self.patch, background(case.target)), weight, case.id
 
-    def _wanted(self, rng: np.random.Generator) -> tuple[Prepared, int]:
+    def _wanted(self, rng: np.random.Generator, balance: float) -> tuple[Prepared, int]:
         """Return a case and a class that it holds."""
-        if rng.random() < self.config.balance:
+        if rng.random() < balance:
             value = int(rng.choice(list(self._holders)))
             return self.cases[int(rng.choice(self._holders[value]))], value
         number = int(rng.choice(list(self._held)))

@@ -16,6 +16,7 @@ from segpipe.core.errors import StopRequestError
 from segpipe.core.stage import Workspace
 from segpipe.learn import ranks
 from segpipe.learn.batches import PatchSampler, ahead
+from segpipe.learn.optim import Pace
 from segpipe.learn.recipe import FitConfig, Recipe
 from segpipe.learn.state import Checkpoints, State
 from segpipe.learn.step import onto, train_step
@@ -26,12 +27,10 @@ from segpipe.nets.precision import tune
 __all__ = ["FitConfig", "Recipe", "Validate", "fit"]
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
-SCORE = "dice"
-"""The validation figure by which the best weights are kept."""
 LOG_EVERY = 10
 
 
-def fit(
+def fit(  # noqa: PLR0913 - all but the first four are given by name
     task: nn.Module,
     sampler: PatchSampler,
     recipe: Recipe,
@@ -39,6 +38,8 @@ def fit(
     *,
     validate: Validate | None,
     name: str,
+    score: str = "dice",
+    pace: Pace | None = None,
 ) -> dict[str, Any]:
     """Train ``task`` in place and leave it with the best averaged weights.
 
@@ -54,6 +55,8 @@ def fit(
         work: Where checkpoints lie, where figures go.
         validate: Figures of the averaged task, such as ``dice``; None: the last weights are kept.
         name: Of the checkpoint files.
+        score: The validation figure by which the best weights are kept: the larger, the better.
+        pace: A part of the task that goes more slowly than the rest.
 
     Raises:
         DataError: A loss is not finite; the text names step, cases and channels.
@@ -61,8 +64,8 @@ def fit(
     """
     config = recipe.fit
     tune(work.device)
-    state = State.of(task, recipe.optim)
-    keeper = _Keeper(state, recipe, work, validate, name)
+    state = State.of(task, recipe.optim, pace)
+    keeper = _Keeper(state, recipe, work, validate, name, score)
     resumed = keeper.begin()
     if config.compile:
         compile_networks(task, work.tell)
@@ -82,7 +85,7 @@ def fit(
     if ranks.first():
         keeper.finish()
     ranks.broadcast_weights(task)
-    best = {} if math.isinf(state.best) or config.keep == "last" else {f"best_{SCORE}": state.best}
+    best = {} if math.isinf(state.best) or config.keep == "last" else {f"best_{score}": state.best}
     return {"steps": config.steps, "resumed_at": resumed} | best
 
 
@@ -95,6 +98,7 @@ class _Keeper:
     work: Workspace
     validate: Validate | None
     name: str
+    score: str
     saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -137,10 +141,10 @@ class _Keeper:
         figures = dict(validate(state.average))
         shown = {f"validation_{name}": value for name, value in figures.items() if math.isfinite(value)}
         self.work.log(shown, state.step)
-        score = figures.get(SCORE, math.nan)
+        score = figures.get(self.score, math.nan)
         if self.recipe.fit.keep == "best" and score > state.best:
             state.best = score
-            save_tensors(self.best, state.average.state_dict(), {"step": state.step, SCORE: score})
+            save_tensors(self.best, state.average.state_dict(), {"step": state.step, self.score: score})
 
 
 @contextlib.contextmanager

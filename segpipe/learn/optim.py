@@ -1,7 +1,9 @@
 """Optimiser and learning-rate schedule."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
@@ -27,16 +29,55 @@ class OptimConfig(Section):
     """Largest norm of the gradient; a larger one is scaled down to it."""
 
 
-def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of all parameters; only matrices and kernels decay."""
-    named = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in named if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+@dataclass(frozen=True)
+class Pace:
+    """A part of the network that goes more slowly than the rest, such as an encoder that was pretrained."""
+
+    part: nn.Module
+    factor: float = 1.0
+    """Of the learning rate of the rest."""
+    frozen_steps: int = 0
+    """First steps at which it does not move at all."""
+
+
+FACTOR, FROZEN = "factor", "frozen_steps"
+"""What a group of parameters is told of its pace, beside what PyTorch tells it."""
+
+
+def make_optimizer(module: nn.Module, config: OptimConfig, pace: Pace | None = None) -> torch.optim.Optimizer:
+    """Return the optimiser of all parameters; only matrices and kernels decay.
+
+    Args:
+        module: What is trained; parameters without gradients are left out.
+        config: Settings.
+        pace: A part of ``module`` that goes more slowly; its groups are the last ones. ``keep_pace`` says when.
+    """
+    slow = {id(parameter) for parameter in pace.part.parameters()} if pace else set()
+    every = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = _groups([p for p in every if id(p) not in slow], config)
+    if pace:
+        own = {FACTOR: pace.factor, FROZEN: pace.frozen_steps}
+        groups += [group | own for group in _groups([p for p in every if id(p) in slow], config)]
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=True)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def _groups(parameters: Sequence[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def keep_pace(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Lower the rate of the groups that go more slowly, once it is set for the step: by their factor, or to zero.
+
+    At a rate of zero neither gradient nor decay moves a weight by a bit, while the optimiser's moments, and so its
+    whole state, go on as ever: a frozen run resumes like any other.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.0 if step < group.get(FROZEN, 0) else group.get(FACTOR, 1.0)
 
 
 def rate_at(step: int, steps: int, config: OptimConfig) -> float:

@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from segpipe.core.atomic import replacing, write_json
 from segpipe.core.errors import ArtifactError
 from segpipe.core.fingerprint import file_sha256
+from segpipe.nets.encoder import Encoder, EncoderSpec
 from segpipe.nets.unet import UNet, UNetSpec
 
 WEIGHTS = "weights.safetensors"
 MODEL = "model.json"
+ENCODER_WEIGHTS = "encoder.safetensors"
+DECODER_WEIGHTS = "decoder.safetensors"
+ENCODER = "encoder.json"
 FORMAT = 1
 META = "segpipe"
 
@@ -122,3 +126,64 @@ def load_model(folder: Path) -> ModelFile:
             f"{weights}: the weights do not fit the network of {MODEL}. Export the model again."
         ) from error
     return ModelFile(network.eval(), described)
+
+
+@dataclass(frozen=True)
+class EncoderFile:
+    """What pretraining leaves to a network: weights, the contract they were trained under, and where they come from."""
+
+    spec: EncoderSpec
+    encoder: Mapping[str, Tensor]
+    decoder: Mapping[str, Tensor]
+    """Empty where there is none."""
+    notes: Mapping[str, Any]
+
+
+def save_encoder(folder: Path, encoder: Encoder, decoder: nn.Module | None, notes: Mapping[str, Any]) -> None:
+    """Write ``encoder.safetensors``, perhaps ``decoder.safetensors``, and last ``encoder.json`` with their hashes.
+
+    Args:
+        folder: Where to.
+        encoder: Its spec is the contract that a network is compared with before it takes the weights.
+        decoder: Whatever decodes; None where nothing does.
+        notes: Where the weights come from, as JSON values.
+    """
+    parts: dict[str, nn.Module] = {ENCODER_WEIGHTS: encoder}
+    (folder / DECODER_WEIGHTS).unlink(missing_ok=True)  # of an earlier trial
+    if decoder is not None:
+        parts[DECODER_WEIGHTS] = decoder
+    for name, part in parts.items():
+        save_tensors(folder / name, part.state_dict(), {})
+    hashes = {name: file_sha256(folder / name) for name in parts}
+    write_json(
+        folder / ENCODER, {"format": FORMAT, "encoder": encoder.spec.model_dump(mode="json"), "sha256": hashes, **notes}
+    )
+
+
+def load_encoder(folder: Path) -> EncoderFile:
+    """Return what ``save_encoder`` wrote.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, or from a later version.
+    """
+    try:
+        described = json.loads((folder / ENCODER).read_text())
+        if described["format"] != FORMAT:
+            raise ArtifactError(
+                f"{folder}: encoder format {described['format']}; this segpipe reads {FORMAT}. Update it."
+            )
+        spec, hashes = EncoderSpec.model_validate(described["encoder"]), dict(described["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder}: no pretrained encoder ({ENCODER} is missing or damaged). Give the folder that pretraining "
+            "wrote: OUT/latest/encoder."
+        ) from error
+    found: dict[str, dict[str, Tensor]] = {}
+    for name in (ENCODER_WEIGHTS, *(other for other in hashes if other == DECODER_WEIGHTS)):
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != hashes.get(name):
+            raise ArtifactError(
+                f"{path}: the weights are missing or not those of {ENCODER}. Copy the whole folder again."
+            )
+        found[name], _ = load_tensors(path)
+    return EncoderFile(spec, found[ENCODER_WEIGHTS], found.get(DECODER_WEIGHTS, {}), described)

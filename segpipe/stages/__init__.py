@@ -3,10 +3,18 @@
 from typing import Any
 
 from segpipe.core.stage import Stage
-from segpipe.stages import evaluate, infer, ingest, preprocess, report, train
+from segpipe.stages import evaluate, infer, ingest, preprocess, pretrain, report, train
 
 STAGES: dict[str, Stage[Any]] = {
     stage.name: stage
-    for stage in (ingest.STAGE, preprocess.STAGE, train.STAGE, infer.STAGE, evaluate.STAGE, report.STAGE)
+    for stage in (
+        ingest.STAGE,
+        preprocess.STAGE,
+        pretrain.STAGE,
+        train.STAGE,
+        infer.STAGE,
+        evaluate.STAGE,
+        report.STAGE,
+    )
 }
 """Every stage by its name."""

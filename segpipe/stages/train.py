@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from segpipe.core.atomic import write_json
 from segpipe.core.errors import ConfigError
 from segpipe.core.fingerprint import fingerprint
-from segpipe.core.section import Section, Undeciding
+from segpipe.core.section import Place, Section, Undeciding
 from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
 from segpipe.dataset.manifest import Case, Dataset
 from segpipe.dataset.plan import Plan, load_image
@@ -26,10 +26,11 @@ from segpipe.learn.batches import PatchSampler, SamplingConfig
 from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.forecast import expected
 from segpipe.learn.losses import FOR_TARGET, Loss
-from segpipe.learn.optim import OptimConfig
+from segpipe.learn.optim import OptimConfig, Pace
 from segpipe.learn.profile import Profile, profile_steps
 from segpipe.learn.sides import refuse_lone_sides, swap_for
 from segpipe.learn.task import Segmentation
+from segpipe.learn.transfer import LoadReport, TransferConfig, begin_with, content_of
 from segpipe.nets.cost import even_patch
 from segpipe.nets.precision import laid_out
 from segpipe.nets.unet import UNet, UNetConfig
@@ -53,6 +54,11 @@ class TrainConfig(Section):
     """Train this many times, with the seeds fit.seed, fit.seed + 1, …; the report tells mean and spread."""
     labels: PositiveInt | None = None
     """Train on this many labelled cases only. Which, depends on fit.seed; fewer are a part of more."""
+    init_from: Place | None = None
+    """A folder of pretrained weights to begin with, such as OUT/latest/encoder; what counts is their content. Empty:
+    those of this run's own pretraining, where there is one."""
+    transfer: TransferConfig = TransferConfig()
+    """How pretrained weights enter the network, and how they are treated there."""
     loss: Loss | None = None
     """What is made small; empty: what goes with the target (Dice and cross-entropy for classes)."""
     sampling: SamplingConfig = SamplingConfig()
@@ -103,21 +109,26 @@ class _Training:
     recipe: Recipe
     window: WindowConfig
     validate: Callable[[nn.Module], Mapping[str, float]]
+    loaded: LoadReport | None
+    pace: Pace | None
 
 
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Train a U-Net on one fold and save it with the plan that prepares its input."""
     start = _assembled(settings, inputs, work.device)
     _forecast(start, work)
-    summary = fit(start.task, start.sampler, start.recipe, work, validate=start.validate, name="unet")
+    summary = fit(start.task, start.sampler, start.recipe, work, validate=start.validate, name="unet", pace=start.pace)
     if not ranks.first():
         return summary
     figures = start.validate(start.task.eval())
     _export(start, settings, inputs, figures, work)
     cases = {"training": _ids(start.training), "validation": _ids(start.validation)}
     write_json(work.path / "cases.json", cases)
+    if start.loaded:
+        write_json(work.path / "transfer.json", asdict(start.loaded))
     return {
         **summary,
+        **(start.loaded.summary if start.loaded else {}),
         **({"validation_dice": figures["dice"]} if math.isfinite(figures["dice"]) else {}),
         **{f"{part}_cases": len(ids) for part, ids in cases.items()},
         "parameters": sum(parameter.numel() for parameter in start.network.parameters()),
@@ -127,6 +138,8 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
 def _forecast(start: _Training, work: Workspace) -> None:
     if not ranks.first():
         return
+    if start.loaded:
+        work.tell(start.loaded.sentence)
     share, config = -(-start.plan.batch // ranks.world()), start.recipe.fit
     spec, patch = start.network.spec, start.plan.patch
     for line in expected(spec, patch, share, config.steps, precision=config.precision, device=work.device):
@@ -156,6 +169,11 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
         plan = plan.model_copy(update={"patch": even_patch(spec, plan.patch)})
     spec.output_size(plan.patch)  # refuses a patch that is too small, before anything is built
     network = laid_out(spec.build(), spec.encoder.rank, device)
+    pretrained = config.init_from or inputs.get("pretrain")
+    loaded = None
+    if pretrained:
+        held_out = dataset.part("test"), validation
+        loaded = begin_with(pretrained, network, config.transfer, config.fit.seed, held_out)
     window = WindowConfig(precision=config.fit.precision)
     share = (ranks.rank(), ranks.world())
     return _Training(
@@ -176,6 +194,8 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
         ),
         window,
         partial(whole_image_dice, cases=_of(validation, prepared), plan=plan, window=window),
+        loaded,
+        Pace(network.encoder, config.transfer.encoder_rate, config.transfer.freeze_steps) if loaded else None,
     )
 
 
@@ -250,4 +270,20 @@ def _ids(cases: tuple[Case, ...]) -> list[str]:
     return [case.id for case in cases]
 
 
-STAGE = Stage("train", Settings, run, needs=("ingest", "preprocess"), spread=("seed", "fold"), together=True, version=2)
+def _pretrained(settings: Settings) -> Any:
+    """Return the content of weights from elsewhere: it decides the result, and where they lie does not."""
+    config = settings.train
+    return content_of(config.init_from, decoder=config.transfer.decoder) if config.init_from else None
+
+
+STAGE = Stage(
+    "train",
+    Settings,
+    run,
+    needs=("ingest", "preprocess"),
+    may_use=("pretrain",),
+    spread=("seed", "fold"),
+    together=True,
+    version=2,
+    identity=_pretrained,
+)

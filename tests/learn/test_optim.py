@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.learn.optim import OptimConfig, make_optimizer, rate_at
+from segpipe.learn.optim import OptimConfig, Pace, keep_pace, make_optimizer, rate_at
 
 
 def test_the_rate_rises_linearly_peaks_and_falls_to_zero() -> None:
@@ -38,3 +38,38 @@ def test_frozen_parameters_are_left_out() -> None:
     optimizer = make_optimizer(network, OptimConfig())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 1
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+class TestAPartThatGoesMoreSlowly:
+    def network(self) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2), nn.Linear(2, 1))
+
+    def rates(self, step: int, pace: Pace, network: nn.Sequential) -> dict[str, float]:
+        optimizer = make_optimizer(network, OptimConfig(), pace)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5
+        keep_pace(optimizer, step)
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        return {name: rates[id(p)] for name, p in network.named_parameters()}
+
+    def test_has_its_own_rate_and_none_while_it_is_frozen(self) -> None:
+        network = self.network()
+        pace = Pace(network[1], factor=0.1, frozen_steps=3)
+        others = dict.fromkeys(("0.weight", "0.bias", "2.weight", "2.bias"), 0.5)
+        assert self.rates(2, pace, network) == others | {"1.weight": 0.0, "1.bias": 0.0}
+        assert self.rates(3, pace, network) == others | {"1.weight": 0.05, "1.bias": 0.05}
+
+    def test_takes_the_last_groups_and_every_parameter_stands_once(self) -> None:
+        network = self.network()
+        optimizer = make_optimizer(network, OptimConfig(weight_decay=0.1), Pace(network[1]))
+        groups = [[id(p) for p in group["params"]] for group in optimizer.param_groups]
+        own = [id(network[1].weight), id(network[1].bias)]
+        assert [number for group in groups[2:] for number in group] == own
+        assert sorted(number for group in groups for number in group) == sorted(map(id, network.parameters()))
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0, 0.1, 0.0]
+
+    def test_is_none_unless_it_is_asked_for(self) -> None:
+        optimizer = make_optimizer(self.network(), OptimConfig())
+        assert len(optimizer.param_groups) == 2
+        keep_pace(optimizer, 0)
+        assert {group["lr"] for group in optimizer.param_groups} == {OptimConfig().learning_rate}

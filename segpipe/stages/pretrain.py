@@ -1,0 +1,318 @@
+"""Inputs without their labels -> an encoder to begin with."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, field_validator
+from torch import Tensor, nn
+
+from segpipe.core.atomic import write_array, write_json
+from segpipe.core.section import Section
+from segpipe.core.stage import Inputs, Log, Point, Stage, Summary, Workspace
+from segpipe.dataset.manifest import Case, Dataset
+from segpipe.dataset.plan import Plan
+from segpipe.dataset.prepare import Prepared, PreparedSet
+from segpipe.dataset.settings import IngestConfig
+from segpipe.learn import ranks
+from segpipe.learn.augment import AugmentConfig
+from segpipe.learn.batches import PatchSampler, cut
+from segpipe.learn.chance import FactorRange, Share
+from segpipe.learn.fit import FitConfig, Recipe, fit
+from segpipe.learn.objectives import Objective, Phase, Pretraining
+from segpipe.learn.optim import OptimConfig
+from segpipe.learn.transfer import CASES, WHOLE, seen_in_pretraining
+from segpipe.nets.checkpoint import load_tensors, save_encoder, save_tensors
+from segpipe.nets.precision import Precision, computing, laid_out
+from segpipe.nets.unet import UNetConfig
+
+PICTURES = "reconstructions"
+SHOWN = 4
+"""Cases of which the middle is shown beside its reconstruction."""
+LOOKED_AT = 8
+"""Batches of validation patches: without gradients they take no more memory than training does."""
+APART = 1_000_000
+"""Between the seeds of two phases, so that each sees patches of its own."""
+
+
+class PretrainAugment(AugmentConfig):
+    """How patches are varied in pretraining: mildly, since they are to be drawn again as they are."""
+
+    rotate_degrees: NonNegativeFloat = 10.0
+    """Largest angle about each axis."""
+    scale: FactorRange = (0.9, 1.1)
+    """Range of sizes."""
+    elastic: Share = 0.0
+    """Share that is bent by a smooth random field."""
+    bias_field: Share = 0.0
+    """Share whose brightness drifts over the patch."""
+    noise: Share = 0.0
+    """Share with Gaussian noise; that of a denoising objective is set there."""
+    blur: Share = 0.0
+    """Share that is blurred."""
+    brightness: Share = 0.0
+    """Share to which a constant is added."""
+    contrast: Share = 0.0
+    """Share whose deviation from the mean is multiplied."""
+    low_resolution: Share = 0.0
+    """Share that is coarsened and brought back."""
+    gamma: Share = 0.0
+    """Share whose intensities are bent by an exponent."""
+    gamma_inverted: Share = 0.0
+    """Share that is bent so upside down."""
+
+
+class PretrainFit(FitConfig):
+    """How long pretraining takes, how exactly, and how often to look."""
+
+    seed: NonNegativeInt = 0
+    """Decides first weights, patches and chance. Under train.seeds each seed has a pretraining of its own, with it."""
+    keep: Literal["best", "last"] = "last"
+    """Which averaged weights a phase ends with: `last`: those after its last step; `best`: those with the smallest
+    mean squared error on validation patches, which a growing penalty makes larger."""
+
+
+class PretrainConfig(Section):
+    """How the encoder is pretrained, on images alone. Without an objective it is not."""
+
+    objective: Objective | None = None
+    """What is learned; empty: nothing. Its kind alone will do: `pretrain.objective=masked`."""
+    fold: NonNegativeInt | None = None
+    """Of which fold the validation cases are left out; empty: of that of the training."""
+    cases: Literal["training", "develop"] = "training"
+    """`training`: all but the validation cases of the fold; `develop`: these too. The unlabelled cases always, but for
+    those of a subject that is held out; a case of the test split never."""
+    fit: PretrainFit = PretrainFit()
+    """How long and how exactly."""
+    optim: OptimConfig = OptimConfig()
+    """Optimiser and schedule; each phase of an objective begins it anew."""
+    augment: PretrainAugment = PretrainAugment()
+    """How patches are varied."""
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    def at(self, point: Point, fold: int) -> "PretrainConfig":
+        """Return the settings of the one pretraining at a point of the axes, before a training on this fold."""
+        fit = self.fit.model_copy(update={"seed": point.get("seed", self.fit.seed)})
+        return self.model_copy(update={"fold": fold if self.fold is None else self.fold, "fit": fit})
+
+
+class Settings(Section):
+    """Everything that decides what this stage writes."""
+
+    ingest: IngestConfig
+    model: UNetConfig
+    pretrain: PretrainConfig
+
+
+class _Watched(Protocol):
+    def figures(self, image: Tensor) -> dict[str, float]: ...
+
+
+Look = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class _Pretraining:
+    """Everything that a pretraining starts from, ready on its device."""
+
+    plan: Plan
+    cases: tuple[Case, ...]
+    held_out: tuple[Case, ...]
+    task: Pretraining
+    sampler: PatchSampler
+    recipe: Recipe
+    shown: tuple[Prepared, ...]
+    look: Look
+
+
+def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
+    """Train the phases of the objective, one after the other, and save the encoder with what it was trained on."""
+    start = _assembled(settings, inputs, work.device)
+    phases = start.task.phases()
+    told = _train(phases, start, work)
+    if not ranks.first():
+        return {}
+    task = start.task.eval()
+    config = settings.pretrain
+    assert config.objective is not None, "the stage is planned with an objective only"
+    origin = {
+        "objective": config.objective.deciding(),
+        "patch": list(start.plan.patch),
+        "dataset": start.plan.dataset,
+        "channels": [channel.name for channel in start.plan.channels],
+        "spacing_mm": list(start.plan.spacing),
+        "cases": len(start.cases),
+        "fold": config.fold,
+        "seed": config.fit.seed,
+        "steps": config.fit.steps,
+        "fingerprints": {name: artifact.fingerprint for name, artifact in inputs.artifacts.items()},
+    }
+    _draw(start, work)
+    write_json(work.path / CASES, seen_in_pretraining(start.cases))
+    save_encoder(work.path, task.encoder, task.decoder, origin)
+    for path in work.path.glob("*.best.safetensors"):
+        path.unlink()
+    return {
+        "objective": config.objective.kind,
+        "steps": sum(one["steps"] for one in told.values()),
+        "resumed_at": max(one["resumed_at"] for one in told.values()),
+        "phases": list(told),
+        **{name: value for name, value in start.look(task).items() if math.isfinite(value)},
+        "code_ratio": task.ratio,
+        "cases": len(start.cases),
+        "validation_cases": len(start.held_out),
+        "encoder_parameters": sum(parameter.numel() for parameter in task.encoder.parameters()),
+    }
+
+
+def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Pretraining:
+    config = settings.pretrain
+    assert config.objective is not None, "the stage is planned with an objective only"
+    dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
+    plan = Plan.model_validate_json((inputs["preprocess"] / "plan.json").read_text())
+    prepared = PreparedSet(inputs["preprocess"])
+    cases, held_out = cases_for(dataset, config.fold or 0, config.cases)
+    training, validation = _of(cases, prepared), _of(held_out or cases, prepared)
+
+    torch.manual_seed(config.fit.seed)
+    network = settings.model.spec(len(plan.channels), plan.out_channels, plan.topology.strides, plan.topology.kernels)
+    task = laid_out(config.objective.build(network.encoder, plan.patch), network.encoder.rank, device)
+    share = (ranks.rank(), ranks.world())
+    few = PatchSampler(validation, plan.patch, LOOKED_AT * plan.batch, config.fit.seed, None)(0).image
+    return _Pretraining(
+        plan,
+        cases,
+        held_out,
+        task,
+        PatchSampler(training, plan.patch, plan.batch, config.fit.seed, None, share),
+        Recipe(config.fit, config.optim, config.augment, plan.spacing, tuple(each.name for each in plan.channels)),
+        tuple(validation[:SHOWN]),
+        _look_at(few.to(device), config.fit.precision, device),
+    )
+
+
+def cases_for(dataset: Dataset, fold: int, which: str) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Return the cases to pretrain on, and those of the fold that they are to be tried on.
+
+    A case is left out with its whole subject: another scan of a test subject is no image that was never seen.
+
+    Args:
+        dataset: All cases.
+        fold: Whose validation cases are held out.
+        which: ``training``, or ``develop`` to take the validation cases too.
+    """
+    training, validation = dataset.fold(fold)
+    held = () if which == "develop" else validation
+    closed = {case.subject for case in (*dataset.part("test"), *held)}
+    free = tuple(case for case in dataset.part("unlabelled") if case.subject not in closed)
+    return (*training, *(validation if which == "develop" else ()), *free), validation
+
+
+def _look_at(image: Tensor, precision: Precision, device: str) -> Look:
+    """Return what finds the figures of a task on these patches (N, C, *P)."""
+
+    @torch.no_grad()
+    def look(task: nn.Module) -> dict[str, float]:
+        with computing(precision, device):
+            figures = cast(_Watched, task).figures(image)
+        return {name: float(value) for name, value in figures.items()}
+
+    return look
+
+
+def _train(phases: Sequence[Phase], start: _Pretraining, work: Workspace) -> dict[str, dict[str, Any]]:
+    """Train each phase that is not over yet; return what each said."""
+    told = _finished(phases, start.task, work)
+    ends = ends_of([phase.share for phase in phases], start.recipe.fit.steps)
+    for index, phase in enumerate(phases):
+        if phase.name in told:
+            continue
+        seed, first = start.recipe.fit.seed + APART * index, ends[index - 1] if index else 0
+        own = start.recipe.fit.model_copy(update={"steps": ends[index] - first, "seed": seed})
+        with work.part(phase.name) if len(phases) > 1 else nullcontext():
+            summary = fit(
+                phase.task,
+                replace(start.sampler, seed=seed),
+                replace(start.recipe, fit=own),
+                replace(work, log=_later(work.log, first)),
+                validate=lambda task: _scored(start.look(task)),
+                name=phase.name,
+                score="score",
+            )
+        told[phase.name] = summary | {"resumed_at": summary["resumed_at"] and first + summary["resumed_at"]}
+        if ranks.first():
+            save_tensors(work.path / WHOLE, start.task.state_dict(), {"phases": told})
+    return told
+
+
+def _finished(phases: Sequence[Phase], task: Pretraining, work: Workspace) -> dict[str, dict[str, Any]]:
+    """Put the task in the state after the phases that are over, and return what they said."""
+    path = work.path / WHOLE
+    if not ranks.broadcast_text("yes" if path.is_file() else ""):
+        return {}
+    tensors, meta = load_tensors(path)
+    task.load_state_dict(tensors)
+    told: dict[str, dict[str, Any]] = meta["phases"]
+    return told
+
+
+def ends_of(shares: Sequence[float], steps: int) -> list[int]:
+    """Return the step after the last one of each phase; every phase has a step at least."""
+    ends: list[int] = []
+    for index in range(len(shares)):
+        end = round(steps * sum(shares[: index + 1]) / sum(shares))
+        ends.append(max(end, (ends[-1] if ends else 0) + 1))
+    return ends
+
+
+def _later(log: Log, first: int) -> Log:
+    """Return a log that counts the steps of the phases before."""
+
+    def logged(metrics: Mapping[str, float], step: int) -> None:
+        log(metrics, first + step)
+
+    return logged
+
+
+def _scored(figures: dict[str, float]) -> dict[str, float]:
+    # of what was taken away, where something was: what was to be seen is not trained on
+    error = figures.get("masked_mse", figures.get("restored_mse", figures["mse"]))
+    return {**figures, "score": -error}
+
+
+def _draw(start: _Pretraining, work: Workspace) -> None:
+    """Write the middle of a few cases and its reconstruction: float16 (2, C, *P) each."""
+    for case in start.shown:
+        middle = [(n - p) // 2 for n, p in zip(case.image.shape[1:], start.plan.patch, strict=True)]
+        image = torch.from_numpy(cut(case.image, middle, start.plan.patch).astype(np.float32))[None].to(work.device)
+        with torch.no_grad(), computing(start.recipe.fit.precision, work.device):
+            again = start.task.reconstruct(image)
+        pair = torch.cat([image, again.float()]).cpu().numpy().astype(np.float16)
+        write_array(work.path / PICTURES / f"{case.id}.npy", pair)
+
+
+def _of(cases: Sequence[Case], prepared: PreparedSet) -> list[Prepared]:
+    return [prepared[case.id] for case in cases]
+
+
+def _wanted(settings: Settings) -> bool:
+    return settings.pretrain.objective is not None
+
+
+STAGE = Stage(
+    "pretrain",
+    Settings,
+    run,
+    needs=("ingest", "preprocess"),
+    spread=("seed", "fold"),
+    together=True,
+    wanted=_wanted,
+)
