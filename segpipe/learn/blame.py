@@ -12,7 +12,7 @@ from segpipe.nets.precision import computing
 
 ABSURD = 1e4
 """Normalised images lie within a few units of zero; a value beyond this is none that was measured."""
-SLOWER = "Lower train.optim.learning_rate."
+SLOWER = "Lower optim.learning_rate."
 KEPT = "The last checkpoint is kept."
 
 

@@ -253,7 +253,7 @@ class TestALossThatIsNotFinite:
         spoilt = task(2)
         with torch.no_grad():
             next(spoilt.parameters()).fill_(math.nan)
-        with pytest.raises(DataError, match=r"weights are no longer finite. Lower train.optim.learning_rate") as caught:
+        with pytest.raises(DataError, match=r"weights are no longer finite. Lower optim.learning_rate") as caught:
             fit(spoilt, mixed, recipe(), work(tmp_path), validate=None, name="unet")
         assert "case" not in str(caught.value)
 
