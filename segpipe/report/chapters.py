@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, methods, provenance, repeats, tables
+from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, tables
 from segpipe.report.agreement import Agreement, agreements, bland_altman
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
@@ -90,6 +90,7 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
             *curves.charts(material.training, _first_training(material)),
             *curves.charts(material.pretraining, "pretraining"),
         ],
+        "pretraining": latent.chapter(material.latent, material.dataset),
         "resumed": material.receipt("train")("summary.resumed_at"),
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],

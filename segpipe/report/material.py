@@ -14,6 +14,7 @@ from segpipe.core.stage import Artifact, Inputs
 from segpipe.core.store import HISTORY, RECEIPT
 from segpipe.dataset.manifest import Dataset, read_jsonl
 from segpipe.dataset.plan import Plan
+from segpipe.report.latent import Latent, read_latent
 from segpipe.report.scores import Scores
 from segpipe.report.wording import without_paths
 from segpipe.score.summary import OVERALL, Summary
@@ -65,6 +66,8 @@ class Material:
     """What stands in the model's file beside the weights."""
     training: Curves
     pretraining: Curves
+    latent: Latent | None
+    """What pretraining wrote about its latent space."""
     divided: Mapping[str, tuple[str, ...]]
     """Ids of the ``training`` and ``validation`` cases."""
     predictions: Path | None
@@ -113,7 +116,7 @@ def read_material(inputs: Inputs, source: Path) -> Material:
     summary = _json(evaluated / "summary.json")
     if not summary:
         raise ArtifactError("evaluate/summary.json is missing or damaged. Run the evaluation again.")
-    train, infer = inputs.get("train"), inputs.get("infer")
+    train, infer, pretrain = inputs.get("train"), inputs.get("infer"), inputs.get("pretrain")
     evaluations, trainings = inputs.every("evaluate"), inputs.every("train")
     repeats = {name: _json(artifact.path / "summary.json") for name, artifact in evaluations.items()}
     return Material(
@@ -131,7 +134,8 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         plan=_plan(inputs.get("preprocess")),
         model=_json(train / "model" / "model.json") if train else {},
         training=read_curves(train / HISTORY) if train else {},
-        pretraining=read_curves(pretrain / HISTORY) if (pretrain := inputs.get("pretrain")) else {},
+        pretraining=read_curves(pretrain / HISTORY) if pretrain else {},
+        latent=read_latent(pretrain / "latent") if pretrain else None,
         divided={part: tuple(ids) for part, ids in (_json(train / "cases.json") if train else {}).items()},
         predictions=infer / "predictions" if infer and (infer / "predictions").is_dir() else None,
         refused={row["case"]: row["reason"] for row in _rows(infer / "failed.jsonl")} if infer else {},

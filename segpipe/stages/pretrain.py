@@ -20,9 +20,10 @@ from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn import ranks
 from segpipe.learn.augment import AugmentConfig
-from segpipe.learn.batches import PatchSampler, cut
+from segpipe.learn.batches import PatchSampler
 from segpipe.learn.chance import FactorRange, Share
 from segpipe.learn.fit import FitConfig, Recipe, fit
+from segpipe.learn.latent_space import Seen, look_into, middle_patch, seen_of
 from segpipe.learn.objectives import Objective, Phase, Pretraining
 from segpipe.learn.optim import OptimConfig
 from segpipe.learn.transfer import CASES, WHOLE, seen_in_pretraining
@@ -31,6 +32,9 @@ from segpipe.nets.precision import Precision, computing, laid_out
 from segpipe.nets.unet import UNetConfig
 
 PICTURES = "reconstructions"
+LATENT = "latent"
+ASIDE = 4
+"""Where no case is held out, every so manyth is one that the latent space is measured by."""
 SHOWN = 4
 """Cases of which the middle is shown beside its reconstruction."""
 LOOKED_AT = 8
@@ -130,6 +134,8 @@ class _Pretraining:
     sampler: PatchSampler
     recipe: Recipe
     shown: tuple[Prepared, ...]
+    seen: tuple[list[Seen], list[Seen]]
+    """Cases trained on, and others, by which the latent space is looked at."""
     look: Look
 
 
@@ -156,6 +162,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         "fingerprints": {name: artifact.fingerprint for name, artifact in inputs.artifacts.items()},
     }
     _draw(start, work)
+    latent = _look_inside(start, config.objective.kind, work)
     write_json(work.path / CASES, seen_in_pretraining(start.cases))
     save_encoder(work.path, task.encoder, task.decoder, origin)
     for path in work.path.glob("*.best.safetensors"):
@@ -166,6 +173,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         "resumed_at": max(one["resumed_at"] for one in told.values()),
         "phases": list(told),
         **{name: value for name, value in start.look(task).items() if math.isfinite(value)},
+        **latent,
         "code_ratio": task.ratio,
         "cases": len(start.cases),
         "validation_cases": len(start.held_out),
@@ -195,6 +203,7 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Pretraining:
         PatchSampler(training, plan.patch, plan.batch, config.fit.seed, None, share),
         Recipe(config.fit, config.optim, config.augment, plan.spacing, tuple(each.name for each in plan.channels)),
         tuple(validation[:SHOWN]),
+        _seen(dataset, cases, held_out or cases[::ASIDE], prepared, plan),
         _look_at(few.to(device), config.fit.precision, device),
     )
 
@@ -291,12 +300,31 @@ def _scored(figures: dict[str, float]) -> dict[str, float]:
 def _draw(start: _Pretraining, work: Workspace) -> None:
     """Write the middle of a few cases and its reconstruction: float16 (2, C, *P) each."""
     for case in start.shown:
-        middle = [(n - p) // 2 for n, p in zip(case.image.shape[1:], start.plan.patch, strict=True)]
-        image = torch.from_numpy(cut(case.image, middle, start.plan.patch).astype(np.float32))[None].to(work.device)
+        image = middle_patch(case, start.plan.patch)[None].to(work.device)
         with torch.no_grad(), computing(start.recipe.fit.precision, work.device):
             again = start.task.reconstruct(image)
         pair = torch.cat([image, again.float()]).cpu().numpy().astype(np.float16)
         write_array(work.path / PICTURES / f"{case.id}.npy", pair)
+
+
+def _look_inside(start: _Pretraining, kind: str, work: Workspace) -> dict[str, float]:
+    """Write pictures, map and figures of the latent space; return the figures."""
+    look = look_into(start.task, *start.seen, start.plan.spacing, start.recipe.fit.precision)
+    for name, slices in look.pictures.items():
+        write_array(work.path / LATENT / f"{name}.npy", slices)
+    write_json(work.path / LATENT / "latent.json", {"objective": kind, "figures": look.figures, **look.facts})
+    return look.figures
+
+
+def _seen(
+    dataset: Dataset, cases: Sequence[Case], tried: Sequence[Case], prepared: PreparedSet, plan: Plan
+) -> tuple[list[Seen], list[Seen]]:
+    """Return the cases that are not tried, and those that are, by their numbers in the manifest."""
+    number = {case.id: index for index, case in enumerate(dataset.cases)}
+    aside = {case.id for case in tried}
+    parts = [case for case in cases if case.id not in aside], tried
+    known, other = (seen_of(_of(part, prepared), [number[case.id] for case in part], plan.patch) for part in parts)
+    return known, other
 
 
 def _of(cases: Sequence[Case], prepared: PreparedSet) -> list[Prepared]:

@@ -192,7 +192,7 @@ class TestWhatIsLeft:
     def test_nothing_that_only_a_killed_run_needs(self, artifact: Artifact) -> None:
         weights = {f"{name}.safetensors" for name in ("encoder", "decoder", "pretraining")}
         kept = {path.name for path in artifact.path.iterdir()}
-        assert kept == weights | {"encoder.json", "cases.json", "reconstructions"}
+        assert kept == weights | {"encoder.json", "cases.json", "reconstructions", "latent"}
 
     def test_the_whole_task_which_draws_what_it_drew(self, artifact: Artifact) -> None:
         task = load_pretraining(artifact.path)
