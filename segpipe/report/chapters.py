@@ -87,7 +87,7 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "agreement": _agreement(material, volumes),
         "left_out": max(len(volumes) - MOST_PANELS, 0),
         "curves": [
-            *curves.charts(material.training, _first_training(material)),
+            *curves.charts(material.training, _first_training(material), last=_kept_last(material)),
             *curves.charts(material.pretraining, "pretraining"),
         ],
         "pretraining": latent.chapter(material.latent, material.dataset),
@@ -122,6 +122,10 @@ def _subtitle(material: Material) -> str:
 def _first_training(material: Material) -> str:
     name = next(iter(material.trainings), "")
     return f"training ({name})" if name else "training"
+
+
+def _kept_last(material: Material) -> bool:
+    return bool(material.receipt("train")("settings.train.fit.keep") == "last")
 
 
 def _few(material: Material) -> tuple[str, ...]:

@@ -19,8 +19,14 @@ COLOURS = 8
 Points = Sequence[tuple[int, float]]
 
 
-def charts(training: Mapping[str, list[tuple[int, float]]], what: str) -> list[dict[str, Any]]:
-    """Return the charts of a training, each with title and caption; none where nothing was logged."""
+def charts(training: Mapping[str, list[tuple[int, float]]], what: str, *, last: bool = False) -> list[dict[str, Any]]:
+    """Return the charts of a training, each with title and caption; none where nothing was logged.
+
+    Args:
+        training: Figures by step.
+        what: Its name.
+        last: Whether the weights after the last step were kept, and not the best.
+    """
     found = []
     if loss := training.get("loss"):
         found.append(
@@ -36,9 +42,11 @@ def charts(training: Mapping[str, list[tuple[int, float]]], what: str) -> list[d
         found.append(
             {
                 "title": "Validation Dice",
-                "note": f"whole images, mean {best[1]:.3f} at best (step {best[0]}, whose weights were kept)",
+                "note": f"whole images, mean {dice[-1][1]:.3f} at the end, whose weights were kept"
+                if last
+                else f"whole images, mean {best[1]:.3f} at best (step {best[0]}, whose weights were kept)",
                 "legend": _legend(list(_lines(training))),
-                "svg": _validation(_lines(training), best),
+                "svg": _validation(_lines(training), dice[-1] if last else best),
             }
         )
     return found

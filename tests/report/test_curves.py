@@ -42,3 +42,10 @@ def test_a_long_training_is_drawn_with_few_points() -> None:
 
 def test_a_single_point_is_enough() -> None:
     assert len(charts({"loss": [(0, 1.0)], "validation_dice": [(0, 0.0)]}, "training")) == 2
+
+
+def test_the_caption_says_which_weights_were_kept() -> None:
+    training = {"validation_dice": [(10, 0.7), (20, 0.9), (30, 0.8)]}
+    (best,), (last,) = (charts(training, "training", last=kept) for kept in (False, True))
+    assert best["note"] == "whole images, mean 0.900 at best (step 20, whose weights were kept)"
+    assert last["note"] == "whole images, mean 0.800 at the end, whose weights were kept"
