@@ -21,7 +21,7 @@ LONGEST = 350
 FLOORS = (
     {"core", "shipped"},
     {"imaging", "nets", "score", "tracking", "latest"},
-    {"dataset"},
+    {"dataset", "quality"},
     {"learn", "predict", "report", "starter"},
     {"stages"},
     {"config"},

@@ -123,12 +123,23 @@ class Segmenter:
         Raises:
             DataError: The scan has another number of channels than the training images, or is not finite.
         """
+        return self.drawn(self.prepared(scan))
+
+    def prepared(self, scan: Volume) -> Volume:
+        """Return a scan (C, *S) as the networks see it, (C, *T) float16.
+
+        Raises:
+            DataError: The scan has another number of channels than the training images, or is not finite.
+        """
         wanted = [channel.name for channel in self.plan.channels]
         if len(scan.array) != len(wanted):
             raise DataError(f"has {len(scan.array)} channel(s); the model needs {len(wanted)}: {', '.join(wanted)}.")
         if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
             raise DataError("holds voxels that are not numbers (NaN or infinite). Replace them.")
-        image = prepare_image(scan, self.plan)
+        return prepare_image(scan, self.plan)
+
+    def drawn(self, image: Volume) -> Volume:
+        """Return the scores (K, *S) float32 of a prepared scan (C, *S)."""
         members = (predict_scores(network, image.array, self.plan.patch, self.window) for network in self.networks)
         return Volume(averaged(members, self.plan.target.kind).cpu().numpy(), image.geometry)
 

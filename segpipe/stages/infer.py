@@ -1,6 +1,7 @@
-"""Models and cases they never saw -> label maps on the grid of their input files."""
+"""Models and cases they never saw -> label maps on the grid of their input files, and what is known of each."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,8 +15,10 @@ from segpipe.dataset.plan import load_image
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import write_volume
 from segpipe.imaging.masks import CleanUp
+from segpipe.predict.seen import Checker, Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.predict.window import WindowConfig
+from segpipe.quality.checks import CHECKS, read_checks, write_checks
 
 
 class InferConfig(Section):
@@ -38,6 +41,8 @@ class Settings(Section):
 
 
 HELD_OUT = "held_out.json"
+EACH = "checks"
+"""Folder of the checks of each case while the stage is at work: what was done is not done again after a kill."""
 TEST, OUT_OF_FOLD = "test", "out_of_fold"
 """Why a prediction may be scored: nobody saw the case, or not the one network that predicted it."""
 
@@ -52,6 +57,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     wanted = settings.infer
     models = [artifact.path for artifact in inputs.every("train").values()]
     members, parts = divide(dataset, models, every=wanted.cases == "all")
+    checkers = checkers_of(inputs)
     write_json(work.path / HELD_OUT, parts)
     failed: list[Refusal] = []
     with work.progress("segmenting", sum(map(len, members.values()))) as advance:
@@ -62,11 +68,12 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
                 raise ConfigError(f"infer.clean.largest_only: no structure is named {sorted(unknown)[0]}. Take it out.")
             for case in cases:
                 try:
-                    _segment(case, dataset, segmenter, work)
+                    _segment(case, dataset, segmenter, checkers, work)
                 except SegpipeError as error:
                     failed.append(Refusal(case.id, str(error)))
                 advance(1)
     write_jsonl(work.path / "failed.jsonl", [vars(refusal) for refusal in failed])
+    _gather(checkers, work)
     counts = {part: list(parts.values()).count(part) for part in dict.fromkeys(parts.values())}
     return {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | (
         counts if len(models) > 1 else {}
@@ -99,12 +106,33 @@ def divide(
     return members, parts
 
 
-def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, work: Workspace) -> None:
+def checkers_of(inputs: Inputs) -> tuple[Checker, ...]:
+    """Return what looks at every case that is segmented: a checker for each stage that left what one needs."""
+    return ()
+
+
+def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, checkers: Sequence[Checker], work: Workspace) -> None:
     target = work.path / "predictions" / f"{case.id}.nii.gz"
     if target.is_file():
         return  # made before the stage was interrupted; files are whole or absent
     files = dataset.files(case)
-    write_volume(target, segmenter(load_image(files)), header_of=files.images[0])
+    scan = load_image(files)
+    image = segmenter.prepared(scan)
+    scores = segmenter.drawn(image)
+    labels = segmenter.labels(scores, scan)
+    seen = Segmented(case.id, image, scores, labels)
+    if checks := [check for checker in checkers for check in checker(seen)]:
+        write_checks(work.path / EACH / f"{case.id}.csv", {case.id: checks})
+    write_volume(target, labels, header_of=files.images[0])  # last: where it is, the checks are too
 
 
-STAGE = Stage("infer", Settings, run, needs=("ingest", "train"), spread=("seed",), version=2)
+def _gather(checkers: Sequence[Checker], work: Workspace) -> None:
+    """Put the checks of all cases into one table; without checkers there is none."""
+    if not checkers:
+        return
+    found = [read_checks(path) for path in sorted((work.path / EACH).glob("*.csv"))]
+    write_checks(work.path / CHECKS, {case: checks for one in found for case, checks in one.items()})
+    shutil.rmtree(work.path / EACH, ignore_errors=True)
+
+
+STAGE = Stage("infer", Settings, run, needs=("ingest", "train"), spread=("seed",), version=3)

@@ -1,0 +1,29 @@
+"""What a check of a segmented scan may look at, and what a check is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from segpipe.imaging.volume import Volume
+from segpipe.quality.checks import Check
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A scan as the network saw it, and what was drawn."""
+
+    case: str
+    """Its id. A check that was fitted on this very case has to leave it out."""
+    image: Volume
+    """(C, *S) float16, prepared: turned to RAS, resampled, normalised."""
+    scores: Volume
+    """(K, *S) float32 on the grid of ``image``: the mean of the networks."""
+    labels: Volume
+    """(1, *S) label values on the grid of the scan's file."""
+
+
+class Checker(Protocol):
+    """Looks at a segmented scan; what it returns becomes rows of ``checks.csv``."""
+
+    def __call__(self, seen: Segmented) -> Sequence[Check]:
+        """Return the checks of one case, under the same names for every case."""
