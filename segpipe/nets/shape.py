@@ -1,8 +1,11 @@
 """A variational autoencoder of label maps: what a drawn shape looks like to one that knows plausible shapes only."""
 
+from collections.abc import Callable
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
@@ -11,6 +14,7 @@ from segpipe.nets.decoder import Decoder
 from segpipe.nets.encoder import Encoder, EncoderSpec
 from segpipe.nets.latent import Gaussian, GlobalHead
 from segpipe.nets.layers import Axes
+from segpipe.nets.precision import Precision, computing
 
 CELLS = 4
 """The code is computed from the encoder's last step averaged over at most so many cells along each axis."""
@@ -72,10 +76,19 @@ class ShapeNetwork(nn.Module):
         return self.decode(self.encode(maps).mean)
 
 
-@torch.inference_mode()
-def redrawn(network: ShapeNetwork, classes: Tensor) -> Tensor:
-    """Return class numbers (N, *S) as they come back, of class numbers (N, *S) integer."""
-    return network(one_hot(classes, network.spec.encoder.in_channels)).argmax(1)
+def redrawer(
+    network: ShapeNetwork, precision: Precision, device: str
+) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what draws class numbers (N, *S) again; the network is on the device, in evaluation mode."""
+
+    @torch.inference_mode()
+    def redraw(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        maps = one_hot(torch.from_numpy(classes).to(device), network.spec.encoder.in_channels)
+        with computing(precision, device):
+            scores = network(maps)
+        return np.asarray(scores.argmax(1).to(torch.uint8).cpu().numpy())
+
+    return redraw
 
 
 def one_hot(classes: Tensor, count: int) -> Tensor:

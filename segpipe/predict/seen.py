@@ -20,6 +20,8 @@ class Segmented:
     """(K, *S) float32 on the grid of ``image``: the mean of the networks."""
     labels: Volume
     """(1, *S) label values on the grid of the scan's file."""
+    others: tuple[Volume, ...] = ()
+    """The same of other passes over the image, where they were asked for; by them agreement is told."""
 
 
 class Checker(Protocol):

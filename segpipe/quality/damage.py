@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def damaged(shapes: Shapes, rng: np.random.Generator) -> Shapes:
-    """Return the shapes made worse in one or two ways, by little or by much; nothing is written to.
+    """Return the shapes made worse in one or two ways, by little or by much, where they are.
 
     Args:
         shapes: Of a reference; where nothing is drawn, nothing is changed.
@@ -29,15 +29,31 @@ def damaged(shapes: Shapes, rng: np.random.Generator) -> Shapes:
     if box is None:
         return shapes
     spacing = np.asarray(shapes.geometry.spacing)
-    reach = float(np.mean(np.asarray(box.shape) * spacing)) / 2
+    reach = _reach(box, spacing)
     wide = _wider(box, np.ceil(reach / spacing).astype(int), shapes.classes.shape)
     part = shapes.classes[wide.slices].copy()
     for way in rng.choice(len(_WAYS), size=rng.integers(1, 3), replace=False, p=_OFTEN):
         part = _WAYS[way](part, spacing, reach, rng)
     result = np.zeros_like(shapes.classes)
     result[wide.slices] = part
-    if rng.random() < SHIFTED:
-        result = _shifted(result, spacing, reach, rng)
+    return replace(shapes, classes=result)
+
+
+def moved(shapes: Shapes, rng: np.random.Generator) -> Shapes:
+    """Return the shapes moved as a whole, by up to twice their reach; what leaves the grid is lost."""
+    box = box_of(shapes.classes > 0)
+    if box is None:
+        return shapes
+    spacing = np.asarray(shapes.geometry.spacing)
+    direction = rng.standard_normal(len(spacing))
+    way = direction / np.linalg.norm(direction) * rng.uniform(0, 2) * _reach(box, spacing)
+    result = np.zeros_like(shapes.classes)
+    source, target = [], []
+    for step, n in zip(np.rint(way / spacing).astype(int), result.shape, strict=True):
+        low, high = max(step, 0), min(n + step, n)
+        target.append(slice(low, max(high, low)))
+        source.append(slice(low - step, max(high, low) - step))
+    result[tuple(target)] = shapes.classes[tuple(source)]
     return replace(shapes, classes=result)
 
 
@@ -105,8 +121,6 @@ def _lost(classes: Classes, spacing: Floats, reach: float, rng: np.random.Genera
 _Way = Callable[[Classes, Floats, float, np.random.Generator], Classes]
 _WAYS: tuple[_Way, ...] = (_rough, _swollen, _cut, _with_blobs, _relabelled, _lost)
 _OFTEN = (0.4, 0.2, 0.15, 0.12, 0.1, 0.03)
-SHIFTED = 0.25
-"""How many are moved as a whole, too."""
 
 
 def _outlined(classes: Classes, spacing: Floats, change: Floats | float) -> Classes:
@@ -120,19 +134,9 @@ def _outlined(classes: Classes, spacing: Floats, change: Floats | float) -> Clas
     return np.where(kept, classes[tuple(nearest)], np.uint8(0)).astype(np.uint8)
 
 
-def _shifted(classes: Classes, spacing: Floats, reach: float, rng: np.random.Generator) -> Classes:
-    """Return the classes moved as a whole, by up to twice their reach; what leaves the grid is lost."""
-    direction = rng.standard_normal(classes.ndim)
-    way = direction / np.linalg.norm(direction) * rng.uniform(0, 2) * reach
-    steps = np.rint(way / spacing).astype(int)
-    moved = np.zeros_like(classes)
-    source, target = [], []
-    for step, n in zip(steps, classes.shape, strict=True):
-        low, high = max(step, 0), min(n + step, n)
-        target.append(slice(low, max(high, low)))
-        source.append(slice(low - step, max(high, low) - step))
-    moved[tuple(target)] = classes[tuple(source)]
-    return moved
+def _reach(box: Box, spacing: Floats) -> float:
+    """Return half the mean side (mm) of what is drawn."""
+    return float(np.mean(np.asarray(box.shape) * spacing)) / 2
 
 
 def _wider(box: Box, by: NDArray[np.int_], shape: tuple[int, ...]) -> Box:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.labels import LabelSet
-from segpipe.imaging.masks import box_of
+from segpipe.imaging.masks import box_of, largest_component
 from segpipe.imaging.resample import resample_labels
 from segpipe.imaging.volume import Volume
 
@@ -77,10 +77,11 @@ def shapes_of(drawn: Volume, labels: LabelSet, onto: Geometry, spacing: tuple[fl
 def features_of(shapes: Shapes, name: str) -> dict[str, float]:
     """Return what simple numbers say of a structure; empty where it is missing.
 
-    ``volume``: log mm³ (mm² in 2D). ``surface``: log of surface over volume in 1/mm, of voxel faces. ``components``:
-    log of their number, connected by faces, edges or corners; ``loose``: the share outside of the largest.
-    ``extent``: log of the SD (mm) of its voxels along each axis. Of several structures also ``share``, the log of
-    its part of all that is drawn, and ``offset``, how far (mm) its centre of mass lies from that of all.
+    ``volume``: log mm³ (mm² in 2D). ``surface``: log of surface over volume in 1/mm, of voxel faces. ``loose``: the
+    share outside of the largest part that is connected by faces, edges or corners; their number is no figure here,
+    since a single stray voxel changes it. ``extent``: log of the SD (mm) of its voxels along each axis. Of several
+    structures also ``share``, the log of its part of all that is drawn, and ``offset``, how far (mm) its centre of
+    mass lies from that of all.
     """
     mask = shapes.mask(name)
     if not (box := box_of(mask)):
@@ -89,13 +90,11 @@ def features_of(shapes: Shapes, name: str) -> dict[str, float]:
     part = mask[box.slices]
     count = int(part.sum())
     places = np.argwhere(part) * spacing
-    pieces, number = ndimage.label(part, structure=np.ones((3,) * mask.ndim))
-    largest = int(np.bincount(pieces.ravel())[1:].max())
+    largest = int(largest_component(part).sum())
     volume = count * float(np.prod(spacing))
     found = {
         "volume": math.log(volume),
         "surface": math.log(_surface(part, spacing) / volume),
-        "components": math.log(number),
         "loose": 1 - largest / count,
     }
     for axis, sd in zip(AXES, places.std(axis=0), strict=False):

@@ -1,0 +1,46 @@
+"""Other passes over an image, to see whether the networks agree: each network alone, or one on the mirrored image."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from segpipe.imaging.labels import LabelSet
+from segpipe.imaging.volume import Volume
+from segpipe.predict.segmenter import LEFT_RIGHT, Segmenter
+
+
+def other_passes(segmenter: Segmenter, image: Volume, scan: Volume) -> Iterator[Volume]:
+    """Yield label maps (1, *S) on the grid of a scan, of other passes over its prepared image (C, *T).
+
+    Of several networks, what each draws alone (the pairwise agreement of an ensemble's members is the most robust
+    sign of a failure: Zenk et al., Medical Image Analysis 2025). Of one, what it draws of the image mirrored
+    left-right, where it has not been drawn so anyhow; else what it draws without any mirroring. None where a structure
+    is named for its side and has no partner on the other. Together they cost as much as the prediction did.
+    """
+    if len(segmenter.networks) > 1:
+        for network in segmenter.networks:
+            alone = replace(segmenter, networks=(network,), notes=())
+            yield alone.labels(alone.drawn(image), scan)
+    elif segmenter.window.mirror_axes:
+        plain = replace(segmenter, window=segmenter.window.model_copy(update={"mirror_axes": ()}))
+        yield plain.labels(plain.drawn(image), scan)
+    elif not segmenter.plan.labels.one_sided():
+        flipped = Volume(np.flip(image.array, LEFT_RIGHT + 1), image.geometry)
+        scores = segmenter.drawn(flipped)
+        back = Volume(np.flip(scores.array, LEFT_RIGHT + 1), scores.geometry)
+        yield sides_swapped(segmenter.labels(back, scan), segmenter.plan.labels)
+
+
+def sides_swapped(drawn: Volume, labels: LabelSet) -> Volume:
+    """Return a label map (1, *S) in which structures named for the left and the right side have changed places."""
+    paints = {structure.name: structure.paint for structure in labels.structures}
+    partners = {paints[name]: paints[other] for name, other in labels.mirror_names().items()}
+    partners |= {value: other for pair in labels.mirror_pairs() for value, other in (pair, pair[::-1])}
+    if not partners:
+        return drawn
+    table = np.arange(int(drawn.array.max(initial=0)) + 1)
+    for value, other in partners.items():
+        if value < len(table):
+            table[value] = other
+    return Volume(table[drawn.array].astype(drawn.array.dtype), drawn.geometry)
