@@ -1,7 +1,7 @@
 """Learning plausible shapes from reference label maps: what is usual, the network that redraws it, what scores mean."""
 
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,7 +34,7 @@ RIM = 2
 TOGETHER = 16
 """Windows that are drawn again at a time."""
 MAPS = "maps"
-NAME = "shapes"
+NAME = "redrawing"
 
 
 class ShapeFit(FitConfig):
@@ -74,7 +74,7 @@ class ShapesConfig(Section):
     """Whether they are learned: it takes minutes on a processor. For structures of a form of their own, such as organs;
     lesions have none, and need `qc.agreement`."""
     voxels: PositiveInt = 24_000
-    """Voxels of a label map that the network sees, at most: shapes that are larger are compared at a coarser spacing."""
+    """Voxels of a label map that the network sees, at most: larger shapes are compared at a coarser spacing."""
     features: PositiveInt = 8
     """Channels of the network's first step; each further one has twice as many."""
     depth: PositiveInt = 3
@@ -133,31 +133,39 @@ def shape_spec(frame: Frame, config: ShapesConfig) -> ShapeSpec:
     return ShapeSpec(encoder=encoder, size=frame.size, units=config.units)
 
 
-@dataclass(frozen=True, eq=False)
-class References:
-    """The shapes of reference label maps, by case."""
+def learn_redrawing(
+    known: KnownShapes,
+    training: Mapping[str, Shapes],
+    held_out: Sequence[Shapes],
+    config: ShapesConfig,
+    work: Workspace,
+) -> ShapeNetwork:
+    """Return the network that draws plausible label maps again.
 
-    training: Mapping[str, Shapes]
-    held_out: Mapping[str, Shapes]
-    """Those that the network does not see: by them it is found what its scores mean."""
-
-
-def learn_shapes(known: KnownShapes, references: References, config: ShapesConfig, work: Workspace) -> ShapeNetwork:
-    """Return the network that draws plausible label maps again, trained on the references but for the held-out ones."""
+    Args:
+        known: The window.
+        training: References that it learns from, by case.
+        held_out: Others, on which it is watched.
+        config: How.
+        work: Where checkpoints and maps lie meanwhile.
+    """
     torch.manual_seed(config.fit.seed)
     spec = shape_spec(known.frame, config)
     task = ShapeTask(laid_out(spec.build(), spec.encoder.rank, work.device), config.beta)
-    maps = _write_maps(work.path / MAPS, known.frame, references.training)
+    maps = _write_maps(work.path / MAPS, known.frame, training)
     sampler = PatchSampler(maps, known.frame.size, config.batch, config.fit.seed, None)
     recipe = Recipe(config.fit, config.optim, _space_alone(config.augment), known.frame.spacing)
 
     def look(average: nn.Module) -> dict[str, float]:
         assert isinstance(average, ShapeTask)
         redraw = redrawer(average.network, config.fit.precision, work.device)
-        found = redrawn_dices(known, list(references.held_out.values()), redraw)
+        found = redrawn_dices(known, held_out, redraw)
         return {"dice": float(np.mean([value for values in found.values() for value in values]))}
 
-    fit(task, sampler, recipe, work, validate=look if references.held_out else None, name=NAME)
+    fit(task, sampler, recipe, work, validate=look if held_out else None, name=NAME)
+    for path in work.path.glob(f"{NAME}.best.safetensors"):
+        path.unlink()
+    shutil.rmtree(work.path / MAPS)
     return task.network.eval()
 
 
@@ -174,18 +182,18 @@ def redrawn_dices(known: KnownShapes, references: Sequence[Shapes], redraw: Redr
 
 
 def learn_scores(
-    known: KnownShapes, references: Mapping[str, Shapes], redraw: Redraw, config: ShapesConfig, work: Workspace
+    known: KnownShapes, references: Sequence[Shapes], redraw: Redraw, config: ShapesConfig, work: Workspace
 ) -> KnownShapes:
     """Return what is known, with what its scores mean: found from references that were damaged by known amounts.
 
     Args:
         known: What is usual.
-        references: Cases that the network has not seen.
+        references: Of cases that the network has not seen.
         redraw: The network.
         config: How often each is damaged, and the seed.
         work: Shows how far it has come.
     """
-    usual = redrawn_dices(known, list(references.values()), redraw)
+    usual = redrawn_dices(known, references, redraw)
     structures = {
         name: one.model_copy(update={"redrawn": tuple(sorted(usual[name]))}) for name, one in known.structures.items()
     }
@@ -193,7 +201,7 @@ def learn_scores(
     worse: list[tuple[Parts, float]] = []
     elsewhere: list[tuple[Parts, float]] = []
     with work.progress("damaging", len(references)) as advance:
-        for index, reference in enumerate(references.values()):
+        for index, reference in enumerate(references):
             rng = np.random.default_rng([config.fit.seed, index])
             for _ in range(config.damaged):
                 worse += _scored(known, damaged(reference, rng), reference, redraw)

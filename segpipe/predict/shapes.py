@@ -32,7 +32,7 @@ class ShapeChecker:
     redraw: Redraw
 
     def __call__(self, seen: Segmented) -> list[Check]:
-        """Return ``shape_plausibility``, the Dice to expect, with the reasons where it is low, and what it is made of."""
+        """Return ``shape_plausibility``, the Dice to expect, with reasons where it is low, and what it is made of."""
         drawn = self._shapes(seen, seen.labels)
         others = [self._shapes(seen, labels) for labels in seen.others]
         return self.known.checks(drawn, self.known.parts(drawn, self.redraw, others))
