@@ -17,7 +17,7 @@ from segpipe.nets.shape import ShapeNetwork, ShapeSpec, redrawer
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.quality.checks import Check
-from segpipe.quality.known import KnownShapes, Redraw
+from segpipe.quality.known import KnownShapes, Parts, Redraw
 from segpipe.quality.shape import Shapes, shapes_of
 
 SHAPES = "shapes.json"
@@ -33,9 +33,12 @@ class ShapeChecker:
 
     def __call__(self, seen: Segmented) -> list[Check]:
         """Return ``shape_plausibility``, the Dice to expect, with reasons where it is low, and what it is made of."""
-        drawn = self._shapes(seen, seen.labels)
+        return self.known.checks(self._shapes(seen, seen.labels), self.parts(seen))
+
+    def parts(self, seen: Segmented) -> dict[str, Parts]:
+        """Return what each score says of each structure."""
         others = [self._shapes(seen, labels) for labels in seen.others]
-        return self.known.checks(drawn, self.known.parts(drawn, self.redraw, others))
+        return self.known.parts(self._shapes(seen, seen.labels), self.redraw, others)
 
     def _shapes(self, seen: Segmented, labels: Volume) -> Shapes:
         frame = self.known.frame

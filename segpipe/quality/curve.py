@@ -23,6 +23,11 @@ class Curve(Section):
         """Return the value at a score; NaN where nothing is known, or where there is no score."""
         return math.nan if math.isnan(score) or not self.at else float(np.interp(score, self.at, self.value))
 
+    def up_to_one(self) -> "Curve":
+        """Return the line as shares of its highest value."""
+        highest = max(self.value, default=1.0) or 1.0
+        return Curve(at=self.at, value=tuple(one / highest for one in self.value))
+
 
 def rising(scores: Sequence[float], values: Sequence[float]) -> Curve:
     """Return the rising line that lies nearest to values at scores, in the mean square (isotonic regression).

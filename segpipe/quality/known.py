@@ -35,6 +35,15 @@ LOOSE = 0.01
 """Share of a structure apart from its largest part, from which the number of its parts is told."""
 FEW = 0.7
 """Plausibility below which reasons are told."""
+IN_WORDS = {
+    "volume": "volume",
+    "surface": "surface for its volume",
+    "loose": "share in loose pieces",
+    "extent": "extent",
+    "share": "share of all structures",
+    "offset": "place among the structures",
+}
+"""What the figures are called by people."""
 
 Redraw = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Draws windows (N, *S) of class numbers again."""
@@ -78,7 +87,7 @@ class KnownShapes(Section):
     form: Curve = Curve()
     """The same by ``Parts.form``, as a share of its border, negative: the larger, the better."""
     place: Curve = Curve()
-    """The same of masks moved as a whole, by ``Parts.place``."""
+    """What share of its Dice a mask keeps that is moved as a whole, by ``Parts.place``; 1 where it usually lies."""
 
     def parts(self, shapes: Shapes, redraw: Redraw, others: Sequence[Shapes] = ()) -> dict[str, Parts]:
         """Return what each score says of each structure.
@@ -202,16 +211,19 @@ def calibrated(
         update={
             "redrawn": rising([parts.redrawn for parts, _ in worse], [dice for _, dice in worse]),
             "form": rising([-parts.form for parts, _ in worse], [dice for _, dice in worse]),
-            "place": rising([-parts.place for parts, _ in moved], [dice for _, dice in moved]),
+            "place": rising([-parts.place for parts, _ in moved], [dice for _, dice in moved]).up_to_one(),
         }
     )
 
 
 def _told(name: str, cloud: Cloud, figures: Mapping[str, float]) -> Iterator[str]:
+    """Yield the most unusual figure, in words."""
     away = cloud.away(figures)
-    far = sorted((figure for figure in away if abs(away[figure]) > TOLD_SD), key=lambda figure: -abs(away[figure]))
-    for figure in far[:2]:
-        yield f"{name}: {figure} {abs(away[figure]):.0f} SD {'above' if away[figure] > 0 else 'below'} reference masks"
+    figure = max(away, key=lambda one: abs(away[one]))
+    if abs(away[figure]) > TOLD_SD:
+        kind, _, axis = figure.partition(" ")
+        side = "above" if away[figure] > 0 else "below"
+        yield f"{name}: {f'{IN_WORDS[kind]} {axis}'.strip()} {abs(away[figure]):.0f} SD {side} reference masks"
 
 
 def _named(place: Sequence[float]) -> dict[str, float]:

@@ -1,0 +1,203 @@
+"""How well shape plausibility tells good predictions from bad ones, without a reference.
+
+Needs a run with `qc.shapes.use=true`. Segments the cases of one part as they are and with six kinds of corruption,
+each at one of four strengths, and takes every clean prediction also from the wrong place; asks what a checker says of
+each; and compares that with the true Dice (mean over structures). Intervals are from a bootstrap over cases.
+
+    python -m segpipe run configs/hippocampus.yaml --data FOLDER -o OUT qc.shapes.use=true …
+    python benchmarks/plausibility.py OUT --data FOLDER --part test
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import rankdata, spearmanr
+
+from segpipe.core.atomic import write_json
+from segpipe.dataset.manifest import Case, Dataset
+from segpipe.dataset.plan import load_image
+from segpipe.imaging.files import read_volume
+from segpipe.imaging.volume import Volume
+from segpipe.nets.precision import use_threads
+from segpipe.predict.passes import other_passes
+from segpipe.predict.seen import Segmented
+from segpipe.predict.segmenter import Segmenter
+from segpipe.predict.shapes import SHAPES, ShapeChecker, load_shapes
+from segpipe.quality.known import Parts
+from segpipe.score.case import MetricsConfig, score_case
+
+STRENGTHS = {
+    "noise": (0.3, 0.6, 1.2, 2.0),
+    "blur": (1.0, 1.7, 2.5, 4.0),
+    "bias": (0.5, 1.0, 1.7, 2.5),
+    "contrast": (0.4, 2.0, 4.0, -1.0),
+    "ghost": (0.3, 0.6, 1.0, 1.6),
+    "slices": (1, 2, 4, 8),
+}
+"""SD of the noise, in SD of the image; SD of the blur in voxels; largest logarithm of a linear bias; gamma, -1 being
+inversion; brightness of a ghost half an image away; voxels by which every other slice is displaced."""
+APART_MM = (3.0, 6.0, 9.0, 12.0)
+"""How far clean predictions are moved."""
+LOW = 0.7
+RESAMPLES = 2000
+
+
+def corrupted(image: np.ndarray, kind: str, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Return an image (1, *S) made worse in one way."""
+    x = np.asarray(image, np.float32)
+    low, high = float(x.min()), float(x.max())
+    match kind:
+        case "noise":
+            return x + strength * x.std() * rng.standard_normal(x.shape).astype(np.float32)
+        case "blur":
+            return np.stack([ndimage.gaussian_filter(channel, strength) for channel in x])
+        case "bias":
+            way = rng.standard_normal(x.ndim - 1)
+            axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in x.shape[1:]], indexing="ij")
+            slope = sum(w * axis for w, axis in zip(way / np.linalg.norm(way), axes, strict=True))
+            return (x - low) * np.exp(strength * slope) + low
+        case "contrast":
+            return high + low - x if strength < 0 else low + (high - low) * ((x - low) / (high - low)) ** strength
+        case "ghost":
+            return x + strength * (np.roll(x, x.shape[2] // 2, axis=2) - low)
+        case "slices":
+            moved = x.copy()
+            moved[..., 1::2] = np.roll(x[..., 1::2], int(strength), axis=2)
+            return moved
+    return x
+
+
+def rows_of(
+    case: Case, number: int, dataset: Dataset, segmenter: Segmenter, checker: ShapeChecker
+) -> Iterator[dict[str, object]]:
+    """Yield a row for each prediction of a case."""
+    files = dataset.files(case)
+    scan, truth = load_image(files), read_volume(files.label)
+    for index, kind in enumerate(("clean", *STRENGTHS)):
+        strength = STRENGTHS.get(kind, (0.0,) * 4)[(number + index) % 4]
+        rng = np.random.default_rng([number, index])
+        worse = Volume(corrupted(scan.array, kind, strength, rng), scan.geometry)
+        image = segmenter.prepared(worse)
+        labels = segmenter.labels(segmenter.drawn(image), worse)
+        seen = Segmented(case.id, image, labels, labels, tuple(other_passes(segmenter, image, worse)))
+        yield row(seen, truth, checker, kind, strength)
+        if kind == "clean":
+            away = APART_MM[number % 4]
+            way = rng.standard_normal(3)
+            steps = np.rint(away * way / np.linalg.norm(way) / scan.geometry.spacing).astype(int)
+            moved = ndimage.shift(labels.array[0], steps, order=0)[None]
+            # another pass over the image would give this away at once: here it is not asked
+            yield row(replace(seen, labels=Volume(moved, labels.geometry), others=()), truth, checker, "moved", away)
+
+
+def row(seen: Segmented, truth: Volume, checker: ShapeChecker, kind: str, strength: float) -> dict[str, object]:
+    parts = checker.parts(seen)
+    checks = checker(seen)
+    names = checker.known.frame.labels.groups()
+    scores = score_case(
+        seen.labels.array[0].astype(int),
+        truth.array[0].astype(int),
+        truth.geometry.spacing,
+        names,
+        MetricsConfig(surface=False),
+    )
+    return {
+        "case": seen.case,
+        "kind": kind,
+        "strength": strength,
+        "dice": {name: scores[name, "dice"] for name in names},
+        "parts": {name: asdict(one) for name, one in parts.items()},
+        "checks": {check.name: check.value for check in checks},
+        "words": checks[0].words,
+    }
+
+
+def judged(rows: list[dict[str, object]], checker: ShapeChecker) -> dict[str, np.ndarray]:
+    """Return the true Dice and each score, the larger the better, of every row."""
+    known = checker.known
+    parts = [{name: Parts(**one) for name, one in each["parts"].items()} for each in rows]
+    alone = {
+        "combined": known.expected,
+        "combined, no second pass": lambda one: known.expected(replace(one, agreement=math.nan)),
+        "redrawn": lambda one: one.redrawn,
+        "figures": lambda one: -one.form,
+        "place": lambda one: -one.place,
+        "second pass": lambda one: one.agreement,
+    }
+    found = {"dice": np.asarray([np.mean(list(each["dice"].values())) for each in rows])}
+    for title, score in alone.items():
+        # a structure that is missing has no figures and no place: nothing is worse
+        values = [[score(one) for one in each.values()] for each in parts]
+        found[title] = np.asarray([np.mean([-50.0 if math.isnan(v) else max(v, -50.0) for v in each]) for each in values])
+    return found
+
+
+def figures(dice: np.ndarray, score: np.ndarray) -> tuple[float, float, float]:
+    """Return Spearman's correlation, the AUROC for a low Dice, and the mean absolute error."""
+    low = dice < LOW
+    ranks = rankdata(-score)
+    count = int(low.sum())
+    area = (ranks[low].sum() - count * (count + 1) / 2) / (count * (len(low) - count)) if 0 < count < len(low) else math.nan
+    return float(spearmanr(dice, score).statistic), float(area), float(np.abs(dice - score).mean())
+
+
+def told(rows: list[dict[str, object]], checker: ShapeChecker) -> Iterator[str]:
+    """Yield a table: each score, with intervals."""
+    cases = np.asarray([each["case"] for each in rows])
+    kinds = np.asarray([each["kind"] for each in rows])
+    scores = judged(rows, checker)
+    dice = scores.pop("dice")
+    members = [np.flatnonzero(cases == case) for case in np.unique(cases)]
+    rng = np.random.default_rng(0)
+    draws = [np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]) for _ in range(RESAMPLES)]
+    yield f"{len(rows)} predictions of {len(members)} cases; Dice {dice.min():.2f} to {dice.max():.2f}, "
+    yield f"{(dice < LOW).mean():.0%} below {LOW:g}\n"
+    yield "| score | predictions | Spearman | AUROC, Dice < 0.7 | mean error |\n| --- | --- | --- | --- | --- |\n"
+    for which, chosen in (("all", kinds != ""), ("of networks", kinds != "moved"), ("moved or clean", np.isin(kinds, ["moved", "clean"]))):
+        for title, score in scores.items():
+            if title in ("second pass", "combined") and which != "of networks":
+                continue  # moved predictions have no second pass
+            point = figures(dice[chosen], score[chosen])
+            spread = np.nanpercentile(
+                [figures(dice[draw], score[draw]) for draw in (d[chosen[d]] for d in draws)], (2.5, 97.5), axis=0
+            )
+            cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(point, *spread, strict=True)]
+            if not title.startswith(("combined", "redrawn", "second")):
+                cells[2] = ""
+            yield f"| {title} | {which}, {int(chosen.sum())} | {' | '.join(cells)} |\n"
+    yield "\n| kind | predictions | mean Dice | mean plausibility |\n| --- | --- | --- | --- |\n"
+    for kind in dict.fromkeys(kinds):
+        mine = kinds == kind
+        yield f"| {kind} | {mine.sum()} | {dice[mine].mean():.2f} | {scores['combined'][mine].mean():.2f} |\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--part", choices=("develop", "test"), default="develop", help="develop: the held-out fold")
+    options = parser.parse_args()
+    use_threads(1)
+    ingest = next(path for path in (options.out / "ingest").iterdir() if not path.name.endswith(".partial"))
+    dataset = Dataset.open(ingest, options.data)
+    segmenter = Segmenter.load(options.out / "latest" / "model", "cpu")
+    folder = next(path.parent for path in (options.out / "qc").glob(f"*/{SHAPES}"))
+    checker = load_shapes(folder, "cpu")
+    assert checker is not None
+    cases = dataset.part("test") if options.part == "test" else dataset.fold(0)[1]
+    into = options.out / "plausibility" / options.part
+    for number, case in enumerate(cases):
+        if not (into / f"{case.id}.json").is_file():
+            write_json(into / f"{case.id}.json", list(rows_of(case, number, dataset, segmenter, checker)))
+    rows = [row for case in cases for row in json.loads((into / f"{case.id}.json").read_text())]
+    print("".join(told(rows, checker)))
+
+
+if __name__ == "__main__":
+    main()
