@@ -159,12 +159,15 @@ def predict(
 ) -> None:
     """Segment new scans with a trained model; nothing but its folder is needed."""
     from segpipe.predict.batch import predict_files  # noqa: PLC0415
+    from segpipe.predict.scans import alarms  # noqa: PLC0415
     from segpipe.terminal import Terminal  # noqa: PLC0415
 
     terminal = Terminal()
     done, refused = predict_files(model, scans, out, terminal.progress, device=device, skip_existing=skip_existing)
     for refusal in refused:
         typer.echo(f"set aside: {refusal}", err=True)
+    for line in alarms(out):
+        typer.echo(f"look at it: {line}", err=True)
     typer.echo(f"{len(done)} segmented, {len(refused)} set aside: {out}")
     raise typer.Exit(Exit.FINE if not refused else Exit.QUARANTINED if done else Exit.UNUSABLE)
 

@@ -18,6 +18,7 @@ from segpipe.stages.evaluate import EvaluateConfig
 from segpipe.stages.infer import InferConfig
 from segpipe.stages.preprocess import PreprocessConfig
 from segpipe.stages.pretrain import PretrainConfig
+from segpipe.stages.qc import QcConfig
 from segpipe.stages.report import ReportConfig
 from segpipe.stages.train import TrainConfig
 from segpipe.tracking import TrackingConfig
@@ -57,6 +58,8 @@ class Config(Section):
     """How its encoder is pretrained, on images alone; not at all without an objective."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
+    qc: QcConfig = QcConfig()
+    """What is learned of the training scans, by which unusual ones are told."""
     infer: InferConfig = InferConfig()
     """Which cases are segmented, and how."""
     evaluate: EvaluateConfig = EvaluateConfig()

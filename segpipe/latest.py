@@ -12,6 +12,7 @@ KEPT = {
     "scores.csv": ("evaluate", "scores.csv"),
     "summary.json": ("evaluate", "summary.json"),
     "predictions": ("infer", "predictions"),
+    "checks.csv": ("infer", "checks.csv"),
     "model": ("train", "model"),
     "encoder": ("pretrain", ""),
     "plan.json": ("preprocess", "plan.json"),
@@ -19,6 +20,9 @@ KEPT = {
     "quarantine.jsonl": ("ingest", "quarantine.jsonl"),
 }
 """What people look for after a run, and where it lies."""
+
+BESIDE_MODEL = ("qc", "usual_scans.json")
+"""What lies in the model's folder too, so that whoever is given that one can tell scans of another kind."""
 
 
 def keepsakes(made: Inputs) -> dict[str, Path]:
@@ -35,23 +39,32 @@ def publish(store: Path, made: Inputs) -> Path:
     """Link what people look for under ``store/latest``, copy where links are impossible; return the folder.
 
     Of several results of one stage the first is shown, but several models lie in ``model`` together,
-    which is a model too: the mean of them all.
+    which is a model too: the mean of them all. What scans usually look like lies with it.
     """
     latest = store / LATEST
     latest.mkdir(parents=True, exist_ok=True)
+    known = made.get(BESIDE_MODEL[0])
+    usual = {BESIDE_MODEL[1]: known / BESIDE_MODEL[1]} if known and (known / BESIDE_MODEL[1]).is_file() else {}
     for name, (stage, inside) in KEPT.items():
         found = {point: artifact.path / inside for point, artifact in made.every(stage).items()}
         there = {point: path for point, path in found.items() if path.exists()}
-        if stage == "train" and len(there) > 1:
+        if stage == "train" and there and (len(there) > 1 or usual):
             _remove(latest / name)
             (latest / name).mkdir()
-            for point, path in there.items():
-                _link(latest / name / _folder(point), path)
+            for label, path in {**_model_of(there), **usual}.items():
+                _link(latest / name / label, path)
         elif there:
             _link(latest / name, next(iter(there.values())))
         else:
             _remove(latest / name)
     return latest
+
+
+def _model_of(there: dict[str, Path]) -> dict[str, Path]:
+    """Return what lies in the folder of one model, or of several, by name."""
+    if len(there) > 1:
+        return {_folder(point): path for point, path in there.items()}
+    return {path.name: path for path in sorted(next(iter(there.values())).iterdir())}
 
 
 def _folder(point: str) -> str:

@@ -113,7 +113,8 @@ def _run_stage(stage: str, run: _Run, only: str | None) -> None:
     mine = [step for step in run.steps.values() if step.stage.name == stage]
     to_make = [step for step in mine if step.found is None]
     if to_make and only not in (None, stage):
-        if stage in STAGES[only].needs or (stage, only) == ("pretrain", "train"):  # else it would begin from nothing
+        # what it may use counts too, else it would begin from nothing; but a report is of whatever there is
+        if stage in (*STAGES[only].needs, *(STAGES[only].may_use if only != "report" else ())):
             raise ArtifactError(f"--only {only}: the result of '{stage}' is not there yet. Run it first.")
         to_make = []
     for step in mine:

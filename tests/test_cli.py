@@ -141,7 +141,7 @@ def test_train_is_a_run_that_ends_with_the_model(data: Path, tmp_path: Path, mon
     monkeypatch.setattr(segpipe_pipeline, "run_pipeline", note)
     ran = segpipe("train", "--data", data, "-o", tmp_path, "train.fit.steps=7")
     assert (ran.code, ran.err) == (2, "segpipe: x\n")
-    assert asked == [("default", "ingest", "preprocess", "pretrain", "train", "7")]
+    assert asked == [("default", "ingest", "preprocess", "pretrain", "train", "qc", "7")]
 
 
 def test_train_with_profile_prints_the_cost_of_a_step(
@@ -160,7 +160,7 @@ def test_plan_names_every_step_and_runs_nothing(data: Path, tmp_path: Path) -> N
     command = ("plan", "default", "--data", data, "-o", tmp_path / "out")
     ran = segpipe(*command)
     words = [line.split(maxsplit=2) for line in ran.out.splitlines()]
-    assert [word[0] for word in words] == ["ingest", "preprocess", "train", "infer", "evaluate", "report"]
+    assert [word[0] for word in words] == ["ingest", "preprocess", "train", "qc", "infer", "evaluate", "report"]
     assert {word[2] for word in words} == {"to make"}
     assert not (tmp_path / "out").exists()
     assert prepare(data, tmp_path / "out").code == 0

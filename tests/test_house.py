@@ -55,7 +55,7 @@ DOORS = {
     "markupsafe": {"report/*.py"},
     "PIL": {"report/*.py"},
     "skimage": {"report/*.py"},
-    "scipy": {"imaging/*.py", "score/*.py", "report/*.py", "dataset/phantom.py"},
+    "scipy": {"imaging/*.py", "score/*.py", "report/*.py", "quality/*.py", "dataset/phantom.py"},
     "multiprocessing": {"core/parallel.py"},
     "albumentations": set(),
 }

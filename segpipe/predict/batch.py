@@ -11,7 +11,11 @@ from segpipe.dataset.manifest import CaseFiles, Refusal
 from segpipe.dataset.plan import load_image
 from segpipe.dataset.sources.found import by_channel, images_in, safe_id
 from segpipe.imaging.files import suffix_of, write_volume
+from segpipe.predict.scans import scan_checker
+from segpipe.predict.seen import segmented
 from segpipe.predict.segmenter import Segmenter
+from segpipe.quality.checks import CHECKS, read_checks, write_checks
+from segpipe.quality.usual import USUAL
 
 
 def predict_files(
@@ -25,25 +29,29 @@ def predict_files(
 ) -> tuple[list[Path], list[Refusal]]:
     """Write ``<id>.nii.gz`` for each scan, on the grid of its file; return what was written and what was not.
 
+    Where the model folder tells what scans usually look like, ``checks.csv`` tells how unusual each of these is.
+
     Raises:
         DataError: There are no scans.
         ArtifactError: The model folder is not whole.
     """
     segmenter = Segmenter.load(model, device)
+    checker = scan_checker(model / USUAL, segmenter)
     cases = _cases(scans, len(segmenter.plan.channels))
     inputs = {path.resolve() for case in cases for path in case.images}
     if taken := [case.id for case in cases if (out / f"{case.id}.nii.gz").resolve() in inputs]:
         raise DataError(f"{out}: the prediction of '{taken[0]}' would take the place of the scan. Give another folder.")
     done: list[Path] = []
     refused: list[Refusal] = []
+    checks = read_checks(out / CHECKS) if skip_existing and (out / CHECKS).is_file() else {}
     with progress("segmenting", len(cases)) as advance:
         for case in cases:
             target = out / f"{case.id}.nii.gz"
             try:
                 if not (skip_existing and target.is_file()):
-                    write_volume(
-                        target, segmenter(load_image(case, CheckConfig().tolerance_mm)), header_of=case.images[0]
-                    )
+                    seen = segmented(case.id, load_image(case, CheckConfig().tolerance_mm), segmenter)
+                    write_volume(target, seen.labels, header_of=case.images[0])
+                    checks |= {case.id: list(checker(seen))} if checker else {}
                 done.append(target)
             except DataError as error:
                 named = str(error) if case.images[0].name in str(error) else f"{case.images[0].name}: {error}"
@@ -53,6 +61,10 @@ def predict_files(
                     raise
                 refused.append(Refusal(case.id, str(error)))
             advance(1)
+    if checks:
+        write_checks(out / CHECKS, checks)
+    else:
+        (out / CHECKS).unlink(missing_ok=True)  # of an earlier model
     return done, refused
 
 

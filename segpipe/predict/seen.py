@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from segpipe.imaging.volume import Volume
+from segpipe.predict.segmenter import Segmenter
 from segpipe.quality.checks import Check
 
 
@@ -29,3 +30,14 @@ class Checker(Protocol):
 
     def __call__(self, seen: Segmented) -> Sequence[Check]:
         """Return the checks of one case, under the same names for every case."""
+
+
+def segmented(case: str, scan: Volume, segmenter: Segmenter) -> Segmented:
+    """Segment a scan (C, *S), and return what checks may look at.
+
+    Raises:
+        DataError: The scan has another number of channels than the training images, or is not finite.
+    """
+    image = segmenter.prepared(scan)
+    scores = segmenter.drawn(image)
+    return Segmented(case, image, scores, segmenter.labels(scores, scan))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from segpipe.core.stage import Stage
-from segpipe.stages import evaluate, infer, ingest, preprocess, pretrain, report, train
+from segpipe.stages import evaluate, infer, ingest, preprocess, pretrain, qc, report, train
 
 STAGES: dict[str, Stage[Any]] = {
     stage.name: stage
@@ -12,6 +12,7 @@ STAGES: dict[str, Stage[Any]] = {
         preprocess.STAGE,
         pretrain.STAGE,
         train.STAGE,
+        qc.STAGE,
         infer.STAGE,
         evaluate.STAGE,
         report.STAGE,

@@ -15,10 +15,13 @@ from segpipe.dataset.plan import load_image
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import write_volume
 from segpipe.imaging.masks import CleanUp
-from segpipe.predict.seen import Checker, Segmented
+from segpipe.learn.redraw import Redrawing
+from segpipe.predict.scans import ScanChecker
+from segpipe.predict.seen import Checker, segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.predict.window import WindowConfig
 from segpipe.quality.checks import CHECKS, read_checks, write_checks
+from segpipe.quality.usual import DEVELOP, USUAL, read_usual
 
 
 class InferConfig(Section):
@@ -57,7 +60,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     wanted = settings.infer
     models = [artifact.path for artifact in inputs.every("train").values()]
     members, parts = divide(dataset, models, every=wanted.cases == "all")
-    checkers = checkers_of(inputs)
+    checkers = checkers_of(inputs, work.device)
     write_json(work.path / HELD_OUT, parts)
     failed: list[Refusal] = []
     with work.progress("segmenting", sum(map(len, members.values()))) as advance:
@@ -106,9 +109,15 @@ def divide(
     return members, parts
 
 
-def checkers_of(inputs: Inputs) -> tuple[Checker, ...]:
+def checkers_of(inputs: Inputs, device: str) -> tuple[Checker, ...]:
     """Return what looks at every case that is segmented: a checker for each stage that left what one needs."""
-    return ()
+    folder = inputs.get("qc")
+    usual = read_usual(folder / USUAL) if folder else None
+    if folder is None or usual is None:
+        return ()
+    pretrained = [artifact.path for artifact in inputs.every("pretrain").values()]
+    redraw = Redrawing.load(pretrained, usual.channels, device) if usual.reconstruction and pretrained else None
+    return (ScanChecker(usual, read_checks(folder / DEVELOP), redraw),)
 
 
 def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, checkers: Sequence[Checker], work: Workspace) -> None:
@@ -116,14 +125,10 @@ def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, checkers: Seque
     if target.is_file():
         return  # made before the stage was interrupted; files are whole or absent
     files = dataset.files(case)
-    scan = load_image(files)
-    image = segmenter.prepared(scan)
-    scores = segmenter.drawn(image)
-    labels = segmenter.labels(scores, scan)
-    seen = Segmented(case.id, image, scores, labels)
+    seen = segmented(case.id, load_image(files), segmenter)
     if checks := [check for checker in checkers for check in checker(seen)]:
         write_checks(work.path / EACH / f"{case.id}.csv", {case.id: checks})
-    write_volume(target, labels, header_of=files.images[0])  # last: where it is, the checks are too
+    write_volume(target, seen.labels, header_of=files.images[0])  # last: where it is, the checks are too
 
 
 def _gather(checkers: Sequence[Checker], work: Workspace) -> None:
@@ -135,4 +140,6 @@ def _gather(checkers: Sequence[Checker], work: Workspace) -> None:
     shutil.rmtree(work.path / EACH, ignore_errors=True)
 
 
-STAGE = Stage("infer", Settings, run, needs=("ingest", "train"), spread=("seed",), version=3)
+STAGE = Stage(
+    "infer", Settings, run, needs=("ingest", "train"), may_use=("pretrain", "qc"), spread=("seed",), version=3
+)

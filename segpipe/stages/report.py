@@ -46,5 +46,5 @@ STAGE = Stage(
     Settings,
     run,
     needs=("ingest", "evaluate"),
-    may_use=("preprocess", "pretrain", "train", "infer"),
+    may_use=("preprocess", "pretrain", "train", "qc", "infer"),
 )

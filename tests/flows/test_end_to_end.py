@@ -18,7 +18,7 @@ from segpipe.imaging.files import read_volume, write_volume
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("ingest", "preprocess", "train", "infer", "evaluate", "report")
+STAGES = ("ingest", "preprocess", "train", "qc", "infer", "evaluate", "report")
 SMALL = (
     "model.features=8",
     "train.fit.steps=30",
