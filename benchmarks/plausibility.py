@@ -19,13 +19,13 @@ import numpy as np
 from scipy import ndimage
 from scipy.stats import rankdata, spearmanr
 
-from segpipe.core.atomic import write_json
+from segpipe.core.atomic import write_text
 from segpipe.dataset.manifest import Case, Dataset
 from segpipe.dataset.plan import load_image
 from segpipe.imaging.files import read_volume
 from segpipe.imaging.volume import Volume
 from segpipe.nets.precision import use_threads
-from segpipe.predict.passes import other_passes
+from segpipe.predict.agreement import other_passes
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.predict.shapes import SHAPES, ShapeChecker, load_shapes
@@ -66,11 +66,10 @@ def corrupted(image: np.ndarray, kind: str, strength: float, rng: np.random.Gene
             return high + low - x if strength < 0 else low + (high - low) * ((x - low) / (high - low)) ** strength
         case "ghost":
             return x + strength * (np.roll(x, x.shape[2] // 2, axis=2) - low)
-        case "slices":
-            moved = x.copy()
-            moved[..., 1::2] = np.roll(x[..., 1::2], int(strength), axis=2)
-            return moved
-    return x
+    moved = x.copy()
+    if kind == "slices":
+        moved[..., 1::2] = np.roll(x[..., 1::2], int(strength), axis=2)
+    return moved
 
 
 def rows_of(
@@ -134,7 +133,9 @@ def judged(rows: list[dict[str, object]], checker: ShapeChecker) -> dict[str, np
     for title, score in alone.items():
         # a structure that is missing has no figures and no place: nothing is worse
         values = [[score(one) for one in each.values()] for each in parts]
-        found[title] = np.asarray([np.mean([-50.0 if math.isnan(v) else max(v, -50.0) for v in each]) for each in values])
+        found[title] = np.asarray(
+            [np.mean([-50.0 if math.isnan(v) else max(v, -50.0) for v in each]) for each in values]
+        )
     return found
 
 
@@ -143,7 +144,11 @@ def figures(dice: np.ndarray, score: np.ndarray) -> tuple[float, float, float]:
     low = dice < LOW
     ranks = rankdata(-score)
     count = int(low.sum())
-    area = (ranks[low].sum() - count * (count + 1) / 2) / (count * (len(low) - count)) if 0 < count < len(low) else math.nan
+    area = (
+        (ranks[low].sum() - count * (count + 1) / 2) / (count * (len(low) - count))
+        if 0 < count < len(low)
+        else math.nan
+    )
     return float(spearmanr(dice, score).statistic), float(area), float(np.abs(dice - score).mean())
 
 
@@ -155,11 +160,17 @@ def told(rows: list[dict[str, object]], checker: ShapeChecker) -> Iterator[str]:
     dice = scores.pop("dice")
     members = [np.flatnonzero(cases == case) for case in np.unique(cases)]
     rng = np.random.default_rng(0)
-    draws = [np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]) for _ in range(RESAMPLES)]
+    draws = [
+        np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]) for _ in range(RESAMPLES)
+    ]
     yield f"{len(rows)} predictions of {len(members)} cases; Dice {dice.min():.2f} to {dice.max():.2f}, "
     yield f"{(dice < LOW).mean():.0%} below {LOW:g}\n"
     yield "| score | predictions | Spearman | AUROC, Dice < 0.7 | mean error |\n| --- | --- | --- | --- | --- |\n"
-    for which, chosen in (("all", kinds != ""), ("of networks", kinds != "moved"), ("moved or clean", np.isin(kinds, ["moved", "clean"]))):
+    for which, chosen in (
+        ("all", kinds != ""),
+        ("of networks", kinds != "moved"),
+        ("moved or clean", np.isin(kinds, ["moved", "clean"])),
+    ):
         for title, score in scores.items():
             if title in ("second pass", "combined") and which != "of networks":
                 continue  # moved predictions have no second pass
@@ -194,7 +205,8 @@ def main() -> None:
     into = options.out / "plausibility" / options.part
     for number, case in enumerate(cases):
         if not (into / f"{case.id}.json").is_file():
-            write_json(into / f"{case.id}.json", list(rows_of(case, number, dataset, segmenter, checker)))
+            rows = list(rows_of(case, number, dataset, segmenter, checker))
+            write_text(into / f"{case.id}.json", json.dumps(rows))  # NaN is what it holds, and what is read back
     rows = [row for case in cases for row in json.loads((into / f"{case.id}.json").read_text())]
     print("".join(told(rows, checker)))
 

@@ -21,8 +21,9 @@ KEPT = {
 }
 """What people look for after a run, and where it lies."""
 
-BESIDE_MODEL = ("qc", "usual_scans.json")
-"""What lies in the model's folder too, so that whoever is given that one can tell scans of another kind."""
+BESIDE_MODEL = ("qc", ("usual_scans.json", "shapes.json", "shapes.safetensors"))
+"""What lies in the model's folder too, so that whoever is given that one can tell scans of another kind, and odd
+predictions."""
 
 
 def keepsakes(made: Inputs) -> dict[str, Path]:
@@ -39,12 +40,13 @@ def publish(store: Path, made: Inputs) -> Path:
     """Link what people look for under ``store/latest``, copy where links are impossible; return the folder.
 
     Of several results of one stage the first is shown, but several models lie in ``model`` together,
-    which is a model too: the mean of them all. What scans usually look like lies with it.
+    which is a model too: the mean of them all. What scans and shapes usually look like lies with it.
     """
     latest = store / LATEST
     latest.mkdir(parents=True, exist_ok=True)
-    known = made.get(BESIDE_MODEL[0])
-    usual = {BESIDE_MODEL[1]: known / BESIDE_MODEL[1]} if known and (known / BESIDE_MODEL[1]).is_file() else {}
+    stage, names = BESIDE_MODEL
+    known = made.get(stage)
+    usual = {name: known / name for name in names if (known / name).is_file()} if known else {}
     for name, (stage, inside) in KEPT.items():
         found = {point: artifact.path / inside for point, artifact in made.every(stage).items()}
         there = {point: path for point, path in found.items() if path.exists()}

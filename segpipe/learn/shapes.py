@@ -72,7 +72,7 @@ class ShapesConfig(Section):
 
     use: bool = False
     """Whether they are learned: it takes minutes on a processor. For structures of a form of their own, such as organs;
-    lesions have none, and need `qc.agreement`."""
+    lesions have none, and need `infer.agreement`."""
     voxels: PositiveInt = 24_000
     """Voxels of a label map that the network sees, at most: larger shapes are compared at a coarser spacing."""
     features: PositiveInt = 8

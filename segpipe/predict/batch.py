@@ -14,6 +14,7 @@ from segpipe.imaging.files import suffix_of, write_volume
 from segpipe.predict.scans import scan_checker
 from segpipe.predict.seen import segmented
 from segpipe.predict.segmenter import Segmenter
+from segpipe.predict.shapes import shape_checker
 from segpipe.quality.checks import CHECKS, read_checks, write_checks
 from segpipe.quality.usual import USUAL
 
@@ -29,14 +30,15 @@ def predict_files(
 ) -> tuple[list[Path], list[Refusal]]:
     """Write ``<id>.nii.gz`` for each scan, on the grid of its file; return what was written and what was not.
 
-    Where the model folder tells what scans usually look like, ``checks.csv`` tells how unusual each of these is.
+    Where the model folder tells what scans or shapes usually look like, ``checks.csv`` tells how unusual each of these
+    is, and how plausible its prediction.
 
     Raises:
         DataError: There are no scans.
         ArtifactError: The model folder is not whole.
     """
     segmenter = Segmenter.load(model, device)
-    checker = scan_checker(model / USUAL, segmenter)
+    checkers = [found for found in (scan_checker(model / USUAL, segmenter), shape_checker(model, segmenter)) if found]
     cases = _cases(scans, len(segmenter.plan.channels))
     inputs = {path.resolve() for case in cases for path in case.images}
     if taken := [case.id for case in cases if (out / f"{case.id}.nii.gz").resolve() in inputs]:
@@ -51,7 +53,7 @@ def predict_files(
                 if not (skip_existing and target.is_file()):
                     seen = segmented(case.id, load_image(case, CheckConfig().tolerance_mm), segmenter)
                     write_volume(target, seen.labels, header_of=case.images[0])
-                    checks |= {case.id: list(checker(seen))} if checker else {}
+                    checks |= {case.id: [one for checker in checkers for one in checker(seen)]} if checkers else {}
                 done.append(target)
             except DataError as error:
                 named = str(error) if case.images[0].name in str(error) else f"{case.images[0].name}: {error}"

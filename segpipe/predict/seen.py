@@ -1,6 +1,6 @@
 """What a check of a segmented scan may look at, and what a check is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,10 @@ class Segmented:
     """The same of other passes over the image, where they were asked for; by them agreement is told."""
 
 
+Passes = Callable[[Segmenter, Volume, Volume], Iterable[Volume]]
+"""Gives label maps (1, *S) on the grid of a scan, from a segmenter, the prepared scan and the scan."""
+
+
 class Checker(Protocol):
     """Looks at a segmented scan; what it returns becomes rows of ``checks.csv``."""
 
@@ -32,12 +36,19 @@ class Checker(Protocol):
         """Return the checks of one case, under the same names for every case."""
 
 
-def segmented(case: str, scan: Volume, segmenter: Segmenter) -> Segmented:
+def segmented(case: str, scan: Volume, segmenter: Segmenter, others: Passes | None = None) -> Segmented:
     """Segment a scan (C, *S), and return what checks may look at.
+
+    Args:
+        case: Its id.
+        scan: As read from its files.
+        segmenter: Draws it.
+        others: Draws it in other ways too; None: it is drawn once.
 
     Raises:
         DataError: The scan has another number of channels than the training images, or is not finite.
     """
     image = segmenter.prepared(scan)
     scores = segmenter.drawn(image)
-    return Segmented(case, image, scores, segmenter.labels(scores, scan))
+    labels = segmenter.labels(scores, scan)
+    return Segmented(case, image, scores, labels, tuple(others(segmenter, image, scan)) if others else ())

@@ -89,6 +89,15 @@ def load_shapes(folder: Path, device: str, precision: Precision = "auto") -> Sha
     return ShapeChecker(known, redrawer(ready, precision, device))
 
 
-def fits(checker: ShapeChecker, segmenter: Segmenter) -> bool:
-    """Tell whether the shapes are those of the structures that a model draws."""
-    return checker.known.frame.labels == segmenter.plan.labels
+def shape_checker(folder: Path, segmenter: Segmenter) -> ShapeChecker | None:
+    """Return what compares a model's predictions with the shapes that its folder tells of; None where there are none.
+
+    Raises:
+        ArtifactError: They are damaged, or shapes of other structures than the model draws.
+    """
+    found = load_shapes(folder, next(segmenter.networks[0].parameters()).device.type)
+    if found and found.known.frame.labels != segmenter.plan.labels:
+        raise ArtifactError(
+            f"{folder / SHAPES}: is about other structures than those of the model. Take it out, or copy its own."
+        )
+    return found

@@ -15,12 +15,11 @@ from segpipe.quality.curve import Curve, rising
 from segpipe.quality.frame import Frame
 from segpipe.quality.shape import AXES, Shapes, components_of, features_of, position_of
 
-PLAUSIBLE, REDRAWN, FORM, PLACE, AGREEMENT = (
+PLAUSIBLE, REDRAWN, FORM, PLACE = (
     "shape_plausibility",
     "shape_redrawn",
     "shape_form",
     "shape_place",
-    "shape_agreement",
 )
 """Names of the checks; those of one structure have its name behind them, in brackets."""
 ALARM = 0.02
@@ -131,7 +130,7 @@ class KnownShapes(Section):
         why = "; ".join(self.reasons(shapes, parts)) if whole < FEW else ""
         found = [Check(PLAUSIBLE, whole, why)]
         found += [Check(f"{PLAUSIBLE}[{name}]", value) for name, value in expected.items()]
-        for check, field in ((REDRAWN, "redrawn"), (FORM, "form"), (PLACE, "place"), (AGREEMENT, "agreement")):
+        for check, field in ((REDRAWN, "redrawn"), (FORM, "form"), (PLACE, "place")):
             values = [getattr(one, field) for one in parts.values()]
             found.append(Check(check, _mean(values)))
         return found
@@ -158,7 +157,7 @@ class KnownShapes(Section):
         if known.redrawn and parts.redrawn < (low := _low(known.redrawn)):
             yield f"{name}: an unusual shape (redrawn with Dice {parts.redrawn:.2f}; reference masks from {low:.2f})"
         if parts.agreement < FEW:
-            yield f"{name}: another pass of the networks draws it otherwise (Dice {parts.agreement:.2f})"
+            yield f"{name}: another pass draws it otherwise (Dice {parts.agreement:.2f})"
 
 
 def dice_of(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

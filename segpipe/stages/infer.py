@@ -16,9 +16,11 @@ from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import write_volume
 from segpipe.imaging.masks import CleanUp
 from segpipe.learn.redraw import Redrawing
+from segpipe.predict.agreement import AgreementChecker, other_passes
 from segpipe.predict.scans import ScanChecker
-from segpipe.predict.seen import Checker, segmented
+from segpipe.predict.seen import Checker, Passes, segmented
 from segpipe.predict.segmenter import Segmenter
+from segpipe.predict.shapes import load_shapes
 from segpipe.predict.window import WindowConfig
 from segpipe.quality.checks import CHECKS, read_checks, write_checks
 from segpipe.quality.usual import DEVELOP, USUAL, read_usual
@@ -34,6 +36,9 @@ class InferConfig(Section):
     """How tiles cover an image."""
     clean: CleanUp = CleanUp()
     """What is done to a predicted label map before it is written."""
+    agreement: bool = False
+    """Whether `checks.csv` also tells how well other passes over the image agree with the prediction: each network
+    alone where there are several, else the network on the mirrored image. This takes as long again as segmenting."""
 
 
 class Settings(Section):
@@ -61,6 +66,9 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     models = [artifact.path for artifact in inputs.every("train").values()]
     members, parts = divide(dataset, models, every=wanted.cases == "all")
     checkers = checkers_of(inputs, work.device)
+    if wanted.agreement:
+        checkers = (AgreementChecker(dataset.header.labels), *checkers)
+    passes = other_passes if wanted.agreement else None
     write_json(work.path / HELD_OUT, parts)
     failed: list[Refusal] = []
     with work.progress("segmenting", sum(map(len, members.values()))) as advance:
@@ -71,7 +79,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
                 raise ConfigError(f"infer.clean.largest_only: no structure is named {sorted(unknown)[0]}. Take it out.")
             for case in cases:
                 try:
-                    _segment(case, dataset, segmenter, checkers, work)
+                    _segment(case, dataset, segmenter, (checkers, passes), work)
                 except SegpipeError as error:
                     failed.append(Refusal(case.id, str(error)))
                 advance(1)
@@ -112,20 +120,31 @@ def divide(
 def checkers_of(inputs: Inputs, device: str) -> tuple[Checker, ...]:
     """Return what looks at every case that is segmented: a checker for each stage that left what one needs."""
     folder = inputs.get("qc")
-    usual = read_usual(folder / USUAL) if folder else None
-    if folder is None or usual is None:
+    if folder is None:
         return ()
-    pretrained = [artifact.path for artifact in inputs.every("pretrain").values()]
-    redraw = Redrawing.load(pretrained, usual.channels, device) if usual.reconstruction and pretrained else None
-    return (ScanChecker(usual, read_checks(folder / DEVELOP), redraw),)
+    checkers: list[Checker] = []
+    if usual := read_usual(folder / USUAL):
+        pretrained = [artifact.path for artifact in inputs.every("pretrain").values()]
+        redraw = Redrawing.load(pretrained, usual.channels, device) if usual.reconstruction and pretrained else None
+        checkers.append(ScanChecker(usual, read_checks(folder / DEVELOP), redraw))
+    if shapes := load_shapes(folder, device):
+        checkers.append(shapes)
+    return tuple(checkers)
 
 
-def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, checkers: Sequence[Checker], work: Workspace) -> None:
+def _segment(
+    case: Case,
+    dataset: Dataset,
+    segmenter: Segmenter,
+    looking: tuple[Sequence[Checker], Passes | None],
+    work: Workspace,
+) -> None:
+    checkers, passes = looking
     target = work.path / "predictions" / f"{case.id}.nii.gz"
     if target.is_file():
         return  # made before the stage was interrupted; files are whole or absent
     files = dataset.files(case)
-    seen = segmented(case.id, load_image(files), segmenter)
+    seen = segmented(case.id, load_image(files), segmenter, passes)
     if checks := [check for checker in checkers for check in checker(seen)]:
         write_checks(work.path / EACH / f"{case.id}.csv", {case.id: checks})
     write_volume(target, seen.labels, header_of=files.images[0])  # last: where it is, the checks are too

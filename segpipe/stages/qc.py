@@ -1,4 +1,4 @@
-"""Prepared training scans -> what scans usually look like, by which others are judged."""
+"""Prepared training cases -> what scans and shapes usually look like, by which others are judged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn.redraw import Redrawing
+from segpipe.learn.references import learn_known_shapes
+from segpipe.learn.shapes import ShapesConfig
 from segpipe.learn.transfer import seen_of
+from segpipe.predict.shapes import save_shapes
 from segpipe.quality.checks import write_checks
 from segpipe.quality.statistics import coarse_of, statistics_of
 from segpipe.quality.usual import DEVELOP, USUAL, Figures, usual_scans, write_usual
@@ -29,7 +32,7 @@ LEAST_UNSEEN = 10
 
 
 class QcConfig(Section):
-    """What is learned of the training scans, so that scans of another kind are told without a reference."""
+    """What is learned of the training cases, so that odd scans and odd predictions are told without a reference."""
 
     scans: bool = True
     """Whether it is learned what scans usually look like; it takes seconds."""
@@ -39,6 +42,8 @@ class QcConfig(Section):
     alarm: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Share of scans like those trained on that may be called unusual; with fewer scans than its reciprocal, one that
     is more unusual than all of them is."""
+    shapes: ShapesConfig = ShapesConfig()
+    """How shapes of reference label maps are learned, by which predictions are judged."""
 
 
 class Settings(Section):
@@ -64,13 +69,27 @@ def look_at(job: LookJob) -> tuple[Figures, NDArray[np.float32]]:
 
 
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
-    """Look at every case to develop; write what is usual there, and how unusual each is among the others.
+    """Look at every case to develop; write what is usual of its scan and of its shapes.
 
     No case of the test split is read.
     """
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     plan = Plan.model_validate_json((inputs["preprocess"] / "plan.json").read_text())
     prepared = PreparedSet(inputs["preprocess"])
+    told = dict(_learn_scans(settings, inputs, work, (dataset, plan, prepared))) if settings.qc.scans else {}
+    if settings.qc.shapes.use:
+        parts = dataset.fold(0)
+        known, network, figures = learn_known_shapes(plan, prepared, parts, settings.qc.shapes, work)
+        save_shapes(work.path, known, network)
+        told |= figures
+    return told
+
+
+def _learn_scans(
+    settings: Settings, inputs: Inputs, work: Workspace, data: tuple[Dataset, Plan, PreparedSet]
+) -> Summary:
+    """Write what scans usually look like, and how unusual each case to develop is among the others."""
+    dataset, plan, prepared = data
     cases = dataset.part("develop")
     subjects = [case.subject for case in cases]
     if len(set(subjects)) < LEAST:
@@ -131,7 +150,7 @@ def _redrawn(
 
 
 def _wanted(settings: Settings) -> bool:
-    return settings.qc.scans
+    return settings.qc.scans or settings.qc.shapes.use
 
 
 STAGE = Stage(

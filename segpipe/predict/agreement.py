@@ -1,13 +1,45 @@
-"""Other passes over an image, to see whether the networks agree: each network alone, or one on the mirrored image."""
+"""Whether the networks agree with themselves: each network alone, or one on the mirrored image."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.volume import Volume
+from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import LEFT_RIGHT, Segmenter
+from segpipe.quality.checks import Check
+from segpipe.quality.known import dice_of
+
+AGREEMENT = "agreement"
+"""Name of the check; that of one structure has its name behind it, in brackets."""
+TOLD = 0.7
+"""Agreement below which a structure is named."""
+
+
+@dataclass(frozen=True)
+class AgreementChecker:
+    """Tells how well the prediction agrees with other passes over the image."""
+
+    labels: LabelSet
+
+    def __call__(self, seen: Segmented) -> list[Check]:
+        """Return ``agreement``, the mean Dice over structures and passes, and that of each structure; NaN: no pass."""
+        each = {name: self._dice(values, seen) for name, values in self.labels.groups().items()}
+        why = [
+            f"{name}: another pass draws it otherwise (Dice {dice:.2f})" for name, dice in each.items() if dice < TOLD
+        ]
+        return [
+            Check(AGREEMENT, float(np.mean(list(each.values()))), "; ".join(why)),
+            *(Check(f"{AGREEMENT}[{name}]", dice) for name, dice in each.items()),
+        ]
+
+    def _dice(self, values: tuple[int, ...], seen: Segmented) -> float:
+        mine = np.isin(seen.labels.array, values)
+        found = [dice_of(mine, np.isin(other.array, values)) for other in seen.others]
+        return float(np.mean(found)) if found else math.nan
 
 
 def other_passes(segmenter: Segmenter, image: Volume, scan: Volume) -> Iterator[Volume]:
