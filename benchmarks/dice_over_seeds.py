@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.score.summary import mean_interval
+from segpipe.score.interval import mean_interval
 from segpipe.score.table import read_scores
 
 

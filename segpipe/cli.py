@@ -132,6 +132,34 @@ def study(
 
 @app.command()
 @explained
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="Folders of runs (OUT) or of scores; or name=folder.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the comparison.")] = Path("compare"),
+    primary: Annotated[
+        list[str] | None,
+        typer.Option("--primary", help="The score that decides: dice (of the mean over structures), or label:metric."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help="Compare the others with this run only.")] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", min=0, help="Non-inferiority: the largest loss that you would accept.")
+    ] = None,
+    subjects: Annotated[
+        Path | None, typer.Option("--subjects", help="CSV with the columns case and subject; else as the runs say.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of resampling and of random sign flips.")] = 0,
+) -> None:
+    """Compare two or more models on the cases that all have: one page with tests, intervals and a verdict."""
+    from segpipe.compare.comparison import compare as compare_folders  # noqa: PLC0415 - keeps --help instant
+    from segpipe.compare.figures import Plan, parse_primary  # noqa: PLC0415
+
+    keys = parse_primary(primary or ["dice"])
+    raise typer.Exit(compare_folders(runs, out, Plan(keys, baseline, margin, seed=seed), subjects, typer.echo))
+
+
+@app.command()
+@explained
 def plan(
     config: ConfigName = "default",
     settings: Settings = None,

@@ -72,14 +72,16 @@ def check_accuracy(made: Made, text: str) -> int:
     label = ""
     for row in rows:
         label = row[0] or label
-        metric = next(name for name, definition in definitions.items() if definition == row[8])
+        metric = next(name for name, definition in definitions.items() if definition == row[9])
         figure = figures["mean" if label == "Mean of structures" else label, metric]
         assert same(row[2], figure["mean"]), row
         if figure["low"] is not None:
             assert both(row[3].split(","), (figure["low"], figure["high"])), row
         assert same(row[4], figure["median"]), row
+        if figure["median_low"] is not None:
+            assert both(row[5].split(","), (figure["median_low"], figure["median_high"])), row
         if figure["q1"] is not None:
-            assert both(row[5].split("\N{EN DASH}"), (figure["q1"], figure["q3"])), row
-        assert same(row[6], figure["worst"]), row
-        assert row[7] == f"{figure['n']} / {figure['undefined']}"
+            assert both(row[6].split("\N{EN DASH}"), (figure["q1"], figure["q3"])), row
+        assert same(row[7], figure["worst"]), row
+        assert row[8] == f"{figure['n']} / {figure['undefined']}"
     return len(rows)

@@ -27,7 +27,7 @@ FLOORS = (
     {"config"},
     {"steps"},
     {"pipeline"},
-    {"terminal", "study"},
+    {"terminal", "study", "compare"},
     {"cli"},
     {"__main__"},
 )

@@ -1,14 +1,11 @@
-"""Agreement of volumes: bias, limits of agreement, and whether the bias grows with size (Bland, Altman 1986)."""
+"""Agreement of volumes, drawn and tabled: bias, limits of agreement, whether the bias grows with size, ICC, CCC."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
-from scipy.stats import linregress, t
 
 from segpipe.report.scores import Scores
 from segpipe.report.svg import (
@@ -23,17 +20,15 @@ from segpipe.report.svg import (
     line,
     scale_over,
 )
-from segpipe.report.wording import MINUS, signed, volume_digits
+from segpipe.report.wording import MINUS, UNDEFINED, number, signed, volume_digits
+from segpipe.score.agreement import Limits
+from segpipe.score.interval import Estimate
+from segpipe.score.volumes import Volumes, compare_volumes
 
-FEWEST_FOR_LIMITS = 5
-FEWEST_FOR_SLOPE = 10
-"""Subjects below which no regression is attempted."""
-Z = 1.96
 LEFT, TOP, RIGHT, BOTTOM = 66, 12, WIDTH - 14, 250
 LINE_HEIGHT = 12
 ACROSS, UP = (LEFT, RIGHT), (BOTTOM, TOP)
 
-Floats = NDArray[np.float64]
 Band = tuple[float, float, float, str]
 """Ends of an interval, the value in it, and what is said of it."""
 
@@ -44,91 +39,83 @@ class Agreement:
 
     structure: str
     colour: int
-    cases: tuple[str, ...]
-    middle: Floats
-    """(N,) mean of reference and prediction."""
-    difference: Floats
-    """(N,) prediction minus reference."""
-    bias: float
-    """Mean difference."""
-    sd: float
-    """Of the differences; NaN below ``FEWEST_FOR_LIMITS`` cases."""
-    relative: float
-    """Bias as a share of the mean reference volume."""
-    slope: float
-    """Of the difference on the middle, over subjects; NaN where it was not attempted."""
-    intercept: float
-    p: float
-    """Of no slope."""
+    volumes: Volumes
+
+    @property
+    def bias(self) -> float:
+        """Mean difference, prediction minus reference."""
+        return self.volumes.limits.bias.value
+
+    @property
+    def relative(self) -> float:
+        """Bias as a share of the mean reference volume."""
+        return self.volumes.relative
+
+    @property
+    def slope(self) -> float:
+        """Of the difference on the mean, over subjects; NaN where it was not attempted."""
+        return self.volumes.growth.slope.value
 
     @property
     def limits(self) -> tuple[float, float]:
         """The limits of agreement: 95 % of differences lie between them if they are normal."""
-        return self.bias - Z * self.sd, self.bias + Z * self.sd
+        return self.volumes.limits.lower.value, self.volumes.limits.upper.value
+
+    @property
+    def p(self) -> float:
+        """Of no slope."""
+        return self.volumes.growth.p
+
+    def fitted(self, middle: float) -> float:
+        """Return the difference that the regression expects at a volume."""
+        return self.volumes.growth.intercept + self.slope * middle
 
 
-def agreements(scores: Scores, subjects: Mapping[str, str]) -> list[Agreement]:
-    """Return the agreement of each structure that has a volume in some case.
-
-    The regression is over subjects, each with the mean of its cases: cases of one are not independent.
-    """
+def agreements(scores: Scores, subjects: Mapping[str, str], confidence: float = 0.95) -> list[Agreement]:
+    """Return the agreement of each structure that has a volume in some case."""
     found = []
     for colour, structure in enumerate(scores.structures):
-        reference = scores.defined(structure, "vol_ref_mm3")
-        predicted = scores.defined(structure, "vol_pred_mm3")
-        cases = tuple(case for case in sorted(reference.keys() & predicted) if reference[case] + predicted[case] > 0)
-        if not cases:
-            continue
-        truth = np.asarray([reference[case] for case in cases])
-        other = np.asarray([predicted[case] for case in cases])
-        middle, difference = (truth + other) / 2, other - truth
-        bias = float(difference.mean())
-        slope, intercept, p = _regression(cases, middle, difference, subjects)
-        found.append(
-            Agreement(
-                structure=structure,
-                colour=colour,
-                cases=cases,
-                middle=middle,
-                difference=difference,
-                bias=bias,
-                sd=float(difference.std(ddof=1)) if len(cases) >= FEWEST_FOR_LIMITS else math.nan,
-                relative=bias / float(truth.mean()) if truth.mean() > 0 else math.nan,
-                slope=slope,
-                intercept=intercept,
-                p=p,
-            )
-        )
+        reference, predicted = (scores.defined(structure, metric) for metric in ("vol_ref_mm3", "vol_pred_mm3"))
+        if volumes := compare_volumes(reference, predicted, subjects, confidence):
+            found.append(Agreement(structure, colour, volumes))
     return found
 
 
-def _regression(
-    cases: Sequence[str], middle: Floats, difference: Floats, subjects: Mapping[str, str]
-) -> tuple[float, float, float]:
-    own: dict[str, list[int]] = defaultdict(list)
-    for number, case in enumerate(cases):
-        own[subjects.get(case, case)].append(number)
-    x = np.asarray([middle[numbers].mean() for numbers in own.values()])
-    y = np.asarray([difference[numbers].mean() for numbers in own.values()])
-    if len(x) < FEWEST_FOR_SLOPE or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan, math.nan, math.nan
-    fitted = linregress(x, y)
-    return float(fitted.slope), float(fitted.intercept), float(fitted.pvalue)
+def reliability_table(found: Sequence[Agreement], unit: str) -> list[dict[str, str]]:
+    """Return a row for each structure: bias, limits, ICC and CCC, each with its interval."""
+    rows = []
+    for a in found:
+        lines, shared = a.volumes.limits, a.volumes.reliability
+        digits = volume_digits(max(map(abs, (a.bias, *a.limits)))) if lines.lower.sure else volume_digits(a.bias)
+        lengths = {"bias": lines.bias, "lower": lines.lower, "upper": lines.upper}
+        shares = {"absolute": shared.absolute, "consistency": shared.consistency, "concordance": shared.concordance}
+        rows.append(
+            {"structure": a.structure, "cases": str(len(a.volumes.cases)), "unit": unit}
+            | {name: _with_ends(one, partial(signed, digits=digits)) for name, one in lengths.items()}
+            | {name: _with_ends(one, partial(number, digits=3)) for name, one in shares.items()}
+        )
+    return rows
 
 
-def bland_altman(agreement: Agreement, index: Mapping[str, int], unit: str, confidence: float) -> Markup:
+def _with_ends(one: Estimate, write: Callable[[float], str]) -> str:
+    if not math.isfinite(one.value):
+        return UNDEFINED
+    return f"{write(one.value)} [{write(one.low)}, {write(one.high)}]" if one.sure else write(one.value)
+
+
+def bland_altman(agreement: Agreement, index: Mapping[str, int], unit: str) -> Markup:
     """Return the chart: difference over mean, with bias, limits of agreement, their intervals and the regression."""
-    a = agreement
-    bands = _bands(a, confidence)
-    heights = [0.0, *a.difference.tolist(), *[edge for band in bands for edge in band[:2]]]
-    x, y = scale_over(a.middle.tolist(), ACROSS), scale_over(heights, UP)
+    a, found = agreement, agreement.volumes
+    bands = _bands(found.limits)
+    heights = [0.0, *found.difference.tolist(), *[edge for band in bands for edge in band[:2]]]
+    x, y = scale_over(found.middle.tolist(), ACROSS), scale_over(heights, UP)
     parts = [left_axis(y, ACROSS, f"prediction {MINUS} reference ({unit})")]
-    for low, high, value, _ in bands:
+    for low, high, value, said in bands:
         parts.append(element("rect", x=LEFT, y=y(high), width=RIGHT - LEFT, height=y(low) - y(high), class_="band"))
-        parts.append(line(LEFT, y(value), RIGHT, y(value), "bias" if value == a.bias else "limit"))
+        parts.append(line(LEFT, y(value), RIGHT, y(value), "bias" if said.startswith("bias") else "limit"))
     dots = [
         dot(x(middle), y(difference), index[case])
-        for case, middle, difference in zip(a.cases, a.middle.tolist(), a.difference.tolist(), strict=True)
+        for case, middle, difference in zip(found.cases, found.middle.tolist(), found.difference.tolist(), strict=True)
     ]
     parts.append(element("g", *dots, class_=f"s{a.colour}"))
     if math.isfinite(a.slope):
@@ -139,19 +126,13 @@ def bland_altman(agreement: Agreement, index: Mapping[str, int], unit: str, conf
     return figure((WIDTH, BOTTOM + 48), said, *parts)
 
 
-def _bands(a: Agreement, confidence: float) -> list[Band]:
+def _bands(found: Limits) -> list[Band]:
     """Return (low, high, value, words) of bias and limits, each with its interval."""
-    if not math.isfinite(a.sd):
+    if not found.lower.sure:
         return []
-    n = len(a.cases)
-    wide = float(t.ppf((1 + confidence) / 2, n - 1)) * a.sd / math.sqrt(n)
-    lower, upper = a.limits
-    digits = volume_digits(max(abs(lower), abs(upper)))
-    return [
-        (lower - math.sqrt(3) * wide, lower + math.sqrt(3) * wide, lower, f"{MINUS}1.96 SD  {signed(lower, digits)}"),
-        (a.bias - wide, a.bias + wide, a.bias, f"bias  {signed(a.bias, digits)}"),
-        (upper - math.sqrt(3) * wide, upper + math.sqrt(3) * wide, upper, f"+1.96 SD  {signed(upper, digits)}"),
-    ]
+    digits = volume_digits(max(abs(found.lower.value), abs(found.upper.value)))
+    named = ((f"{MINUS}1.96 SD", found.lower), ("bias", found.bias), ("+1.96 SD", found.upper))
+    return [(one.low, one.high, one.value, f"{name}  {signed(one.value, digits)}") for name, one in named]
 
 
 def _labels(bands: Sequence[Band], y: Scale) -> Iterator[Markup]:
@@ -165,6 +146,5 @@ def _labels(bands: Sequence[Band], y: Scale) -> Iterator[Markup]:
 
 
 def _regression_line(a: Agreement, x: Scale, y: Scale) -> Markup:
-    ends = float(a.middle.min()), float(a.middle.max())
-    heights = [a.intercept + a.slope * end for end in ends]
-    return line(x(ends[0]), y(heights[0]), x(ends[1]), y(heights[1]), "fit")
+    ends = float(a.volumes.middle.min()), float(a.volumes.middle.max())
+    return line(x(ends[0]), y(a.fitted(ends[0])), x(ends[1]), y(a.fitted(ends[1])), "fit")

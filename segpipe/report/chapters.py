@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, tables
-from segpipe.report.agreement import Agreement, agreements, bland_altman
+from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, subgroups, tables
+from segpipe.report.agreement import Agreement, agreements, bland_altman, reliability_table
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
 from segpipe.report.findings import findings
@@ -67,7 +67,7 @@ def show(material: Material, pick: Pick, config: ReportConfig) -> Shown:
 
 def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> dict[str, Any]:
     """Return everything that the page's template names."""
-    volumes = agreements(material.scores, material.dataset.subjects)
+    volumes = agreements(material.scores, material.dataset.subjects, material.confidence)
     main = material.scores.main if len(material.scores.structures) <= COLOURS else _few(material)
     rest = [metric for metric in material.scores.metrics if metric not in main]
     return {
@@ -85,6 +85,8 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "confidence": percent(material.confidence),
         "clouds": _clouds(material),
         "agreement": _agreement(material, volumes),
+        "reliability": reliability_table(volumes, unit_of("vol_diff_mm3", material.rank)),
+        "subgroups": subgroups.chapter(material),
         "left_out": max(len(volumes) - MOST_PANELS, 0),
         "curves": [
             *curves.charts(material.training, _first_training(material), last=_kept_last(material)),
@@ -172,7 +174,7 @@ def _agreement(material: Material, volumes: Sequence[Agreement]) -> list[dict[st
             "title": a.structure,
             "note": _said(a, unit),
             "legend": "",
-            "svg": bland_altman(_coloured(a), material.index, unit, material.confidence),
+            "svg": bland_altman(_coloured(a), material.index, unit),
         }
         for a in volumes
         if any(a is one for one in largest)
@@ -187,7 +189,7 @@ def _said(a: Agreement, unit: str) -> str:
 
 
 def _coloured(a: Agreement) -> Agreement:
-    return Agreement(**(vars(a) | {"colour": a.colour % COLOURS}))
+    return replace(a, colour=a.colour % COLOURS)
 
 
 def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ import numpy as np
 from segpipe.report.agreement import Agreement
 from segpipe.report.material import Material
 from segpipe.report.wording import NARROW, counted, listed, number, p_value, percent, signed
+from segpipe.score.planning import subjects_for_width
+from segpipe.score.summary import Summary
 
 FAR_BELOW_OTHERS = 0.10
 """By this much, in mean Dice, a structure lies below the median of the others to be called far worse."""
@@ -21,6 +23,9 @@ NOTABLE_BIAS = 0.05
 """Share of the reference volume."""
 FEW = 50
 """Test subjects below which intervals are too wide to tell good models apart."""
+
+NARROW_INTERVAL = 0.01
+"""Half the width of an interval of Dice that tells good models apart."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ def findings(material: Material, volumes: list[Agreement]) -> list[Finding]:
         lambda: _worse_cases(material),
         lambda: _growing_bias(volumes),
         lambda: _bias(material, volumes),
+        lambda: _subgroup_gaps(material),
         lambda: _few_subjects(material),
         lambda: _set_aside(material),
     )
@@ -141,7 +147,8 @@ def _growing_bias(volumes: list[Agreement]) -> Iterator[Finding]:
 
 
 def _growth(a: Agreement, how_sure: str) -> str:
-    low, high = (a.intercept + a.slope * end for end in (float(a.middle.min()), float(a.middle.max())))
+    middle = a.volumes.middle
+    low, high = (a.fitted(float(end)) for end in (middle.min(), middle.max()))
     if low > 0 > high:
         how = "Small ones are drawn too large and large ones too small"
     elif low < 0 < high:
@@ -171,21 +178,42 @@ def _bias(material: Material, volumes: list[Agreement]) -> Iterator[Finding]:
             )
 
 
+def _subgroup_gaps(material: Material) -> Iterator[Finding]:
+    for one in material.subgroups:
+        if (gap := one["gap"]) and gap["corrected"] < SIGNIFICANT:
+            yield Finding(
+                2,
+                f"Subjects of {one['covariate']} {gap['lower']} fare worse.",
+                f"Their mean Dice is {number(gap['difference']['value'], 3)} below that of {gap['higher']} "
+                f"({p_value(gap['corrected'])} over all groups, corrected). It may be due to what else differs.",
+            )
+
+
 def _few_subjects(material: Material) -> Iterator[Finding]:
     subjects = {material.dataset.subjects.get(case, case) for case in material.scores.cases}
     subjects -= {material.dataset.subjects.get(case, case) for case in material.scores.errors}
-    if 0 < len(subjects) < FEW:
-        figure = material.figure("dice")
-        known = figure is not None and figure.high > figure.low
-        width = f" (here {number(figure.high - figure.low, 3)} for Dice)" if figure and known else ""
-        yield Finding(
-            1,
-            f"Only {counted(len(subjects), 'test subject')}.",
-            f"Intervals are wide{width}: models whose {percent(material.confidence)} intervals overlap cannot be told "
-            "apart, and rare failures will not have shown."
-            if len(subjects) > 1
-            else "There is no interval: nothing can be said about other subjects.",
+    if not 0 < len(subjects) < FEW:
+        return
+    figure = material.figure("dice")
+    if len(subjects) == 1 or figure is None or not figure.high > figure.low:
+        text = "There is no interval: nothing can be said about other subjects."
+    else:
+        text = (
+            f"Intervals are wide (here {number(figure.high - figure.low, 3)} for Dice): models whose "
+            f"{percent(material.confidence)} intervals overlap cannot be told apart{_wanted(figure, material)}. Rare "
+            "failures may not have shown: with them the true mean lies lower than its interval says."
         )
+    yield Finding(1, f"Only {counted(len(subjects), 'test subject')}.", text)
+
+
+def _wanted(figure: Summary, material: Material) -> str:
+    """Return how many subjects a narrow interval would take, if others vary as these do."""
+    if figure.subjects != figure.n or not figure.sd > 0:
+        return ""
+    count = subjects_for_width(figure.sd, NARROW_INTERVAL, material.confidence)
+    return (
+        f"; \N{PLUS-MINUS SIGN}{NARROW_INTERVAL:g} would take about {counted(count, 'subject')} that vary as these do"
+    )
 
 
 def _set_aside(material: Material) -> Iterator[Finding]:

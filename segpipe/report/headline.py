@@ -71,7 +71,7 @@ def _bias(material: Material, volumes: list[Agreement]) -> Tile:
     a = max(known, key=lambda a: abs(a.relative))
     several = len(volumes) > 1
     unit, divisor = unit_of("vol_diff_mm3", material.rank), 1
-    if unit == "mm³" and float(a.middle.mean()) > LARGE:
+    if unit == "mm³" and float(a.volumes.middle.mean()) > LARGE:
         unit, divisor = "mL", MILLILITRE
     bias, (low, high) = a.bias / divisor, (limit / divisor for limit in a.limits)
     notes = [f"{a.structure}: " if several else "", f"{signed(a.relative * 100, 1)}{NARROW}% of its volume"]

@@ -17,6 +17,7 @@ from segpipe.dataset.plan import Plan
 from segpipe.report.latent import Latent, read_latent
 from segpipe.report.scores import Scores
 from segpipe.report.wording import without_paths
+from segpipe.score.interval import METHOD
 from segpipe.score.summary import OVERALL, Summary
 
 STAGES = ("ingest", "preprocess", "pretrain", "train", "infer", "evaluate")
@@ -60,6 +61,10 @@ class Material:
     definitions: Mapping[str, str]
     """Metric -> the id of its definition."""
     confidence: float
+    interval: str
+    """How intervals of means were made."""
+    subgroups: Sequence[Mapping[str, Any]]
+    """Mean Dice by covariate, as the evaluation wrote it; empty where nothing divides the cases."""
     receipts: Mapping[str, Receipt]
     plan: Plan | None
     model: Mapping[str, Any]
@@ -128,6 +133,8 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         trainings={name: _receipt("train", artifact) for name, artifact in trainings.items()},
         definitions=summary.get("definitions", {}),
         confidence=float(summary.get("confidence", 0.95)),
+        interval=str(summary.get("interval", METHOD)),
+        subgroups=summary.get("subgroups", []),
         receipts={
             stage: _receipt(stage, artifact) for stage in STAGES for artifact in list(inputs.every(stage).values())[:1]
         },

@@ -266,9 +266,20 @@ def _evaluation(material: Material) -> Iterator[str]:
     resamples, seed = receipt("settings.evaluate.resamples"), receipt("settings.evaluate.seed")
     drawn = f", {resamples} resamples, seed {seed}" if resamples is not None else ""
     yield (
-        f"Intervals are {percent(material.confidence)} BCa bootstrap intervals of the mean over cases, with subjects "
-        f"as the unit that is drawn{drawn}. Mean of structures: each case counts with the mean over its structures."
+        f"Intervals of means over cases are {percent(material.confidence)} intervals by {material.interval}: subjects "
+        f"are the unit that is drawn{drawn}. Those of medians are Woodruff's. Mean of structures: each case counts "
+        "with the mean over its structures."
     )
+    yield (
+        "Agreement of volumes: limits of agreement are bias ± 1.96 SD, their intervals those of "
+        "Bland and Altman (1999), the regression of the difference on the mean is over subjects; ICC(A,1) and "
+        "ICC(C,1) after McGraw and Wong (1996), CCC after Lin (1989)."
+    )
+    if material.subgroups:
+        yield (
+            "Subgroups were compared by Kruskal and Wallis' test on the mean Dice of subjects, p corrected after Holm "
+            f"for {counted(len(material.subgroups), 'covariate')}."
+        )
 
 
 def _words(kind: Any) -> str:

@@ -12,17 +12,17 @@ from markupsafe import Markup
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 
 
-def page(chapters: Mapping[str, Any]) -> str:
+def page(chapters: Mapping[str, Any], template: str = TEMPLATE) -> str:
     """Return the page. Whatever is no ``Markup`` is escaped; a name the template asks for must be there."""
     environment = Environment(
-        loader=DictLoader({TEMPLATE: asset(TEMPLATE)}),
+        loader=DictLoader({template: asset(template)}),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     script = asset(SCRIPT)
-    return environment.get_template(TEMPLATE).render(
+    return environment.get_template(template).render(
         chapters,
         style=Markup(asset(STYLE)),
         script=Markup(script),

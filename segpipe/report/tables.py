@@ -58,6 +58,7 @@ def _accuracy_row(material: Material, f: Summary) -> dict[str, Any]:
         "mean": shown(f.mean, metric),
         "interval": span(f.low, f.high, metric),
         "median": shown(f.median, metric),
+        "median_interval": span(f.median_low, f.median_high, metric),
         "iqr": f"{shown(f.q1, metric)}\N{EN DASH}{shown(f.q3, metric)}" if math.isfinite(f.q1) else UNDEFINED,
         "worst": shown(f.worst, metric),
         "n": f.n,

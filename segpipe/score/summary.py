@@ -1,27 +1,19 @@
-"""Scores over a data set: mean with a bootstrap interval over subjects, spread, worst, what is missing."""
+"""Scores over a data set: mean and median with intervals over subjects, spread, worst, what is missing."""
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from segpipe.score.case import meaning
+from segpipe.score.interval import by_subject, mean_interval, median_interval
 from segpipe.score.table import Row
 
 OVERALL = "mean"
 """The label under which each case counts with the mean over its structures."""
-FEWEST_TO_CORRECT = 3
-"""With fewer subjects than this the skew that BCa corrects for cannot be estimated."""
-BATCH = 2_000_000
-"""Numbers drawn at once: bounds the memory when there are thousands of subjects."""
 
-Floats = NDArray[np.float64]
 Scores = dict[tuple[str, str], dict[str, float]]
 
 
@@ -46,6 +38,11 @@ class Summary:
     """Cases in which the value is defined: what all numbers above are made of."""
     undefined: int
     """Cases in which it is not: a structure missed or absent, or a case that could not be scored."""
+    median_low: float = math.nan
+    """Lower end of the interval of the median; NaN below two subjects."""
+    median_high: float = math.nan
+    subjects: int = 0
+    """To whom the ``n`` cases belong."""
 
 
 def summarise(
@@ -70,76 +67,50 @@ def summarise(
     Raises:
         KeyError: A case has no subject, or a metric is unknown.
     """
-    scores: Scores = defaultdict(dict)
-    failed = set()
-    for row in rows:
-        if isinstance(row.value, str):
-            failed.add(row.case)
-        else:
-            scores[row.label, row.metric][row.case] = row.value
+    scores, errors = columns(rows)
+    failed = errors.keys()
     summaries = []
-    for (label, metric), values in (scores | _over_structures(scores)).items():
+    for (label, metric), values in (scores | over_structures(scores)).items():
         defined = {case: value for case, value in values.items() if not math.isnan(value)}
-        sums, counts = _by_subject(defined, subjects)
-        low, high = mean_interval(sums, counts, seed, resamples, confidence)
-        undefined = len(values.keys() | failed) - len(defined)
-        summaries.append(_summary(label, metric, list(defined.values()), (low, high), undefined))
+        sums, counts = by_subject(defined, subjects)
+        least, most = natural_bounds(metric)
+        low, high = (min(max(end, least), most) for end in mean_interval(sums, counts, seed, resamples, confidence))
+        median_low, median_high = median_interval(defined, subjects, confidence)
+        summaries.append(
+            replace(
+                _summary(label, metric, list(defined.values())),
+                low=low,
+                high=high,
+                median_low=median_low,
+                median_high=median_high,
+                undefined=len(values.keys() | failed) - len(defined),
+                subjects=len(sums),
+            )
+        )
     return summaries
 
 
-def mean_interval(
-    sums: Floats, counts: Floats, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Return a bootstrap interval of the mean over cases, with subjects (N,) as the unit that is drawn.
-
-    BCa (Efron 1987) on the ratio of sums; the plain percentile interval where BCa is not defined (fewer
-    than three subjects, all values equal); NaN below two subjects.
-
-    Args:
-        sums: (N,) sum of the values of each subject's cases.
-        counts: (N,) number of these cases, at least 1.
-        seed: Of the draw.
-        resamples: Number of bootstrap resamples.
-        confidence: Of the interval, 0 to 1.
-    """
-    if len(sums) <= 1:
-        return math.nan, math.nan
-    # Equal subjects give a distribution of one point: BCa says so by warning and NaN, and is replaced below.
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        drawn: Any = bootstrap(
-            (sums, counts),
-            _pooled_mean,
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, BATCH // len(sums)),
-            confidence_level=confidence,
-            method="BCa" if len(sums) >= FEWEST_TO_CORRECT else "percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = drawn.confidence_interval
-    if not (math.isfinite(low) and math.isfinite(high)):
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(drawn.bootstrap_distribution, (tail, 1 - tail))
-    return float(low), float(high)
+def columns(rows: Iterable[Row]) -> tuple[Scores, dict[str, str]]:
+    """Return the values by (label, metric) and case, NaN where undefined, and why other cases have none."""
+    scores: Scores = defaultdict(dict)
+    errors = {}
+    for row in rows:
+        if isinstance(row.value, str):
+            errors[row.case] = row.value
+        else:
+            scores[row.label, row.metric][row.case] = row.value
+    return dict(scores), errors
 
 
-def _pooled_mean(sums: Floats, counts: Floats, axis: int = -1) -> Floats:
-    mean: Floats = np.sum(sums, axis=axis) / np.sum(counts, axis=axis)
-    return mean
+def natural_bounds(metric: str) -> tuple[float, float]:
+    """Return the least and the largest value that a metric can have: shares lie in 0 to 1, distances above 0."""
+    known = meaning(metric)
+    if known.better == "higher":
+        return (0.0, math.inf if known.unit else 1.0)
+    return (0.0 if known.better == "lower" else -math.inf, math.inf)
 
 
-def _by_subject(values: Mapping[str, float], subjects: Mapping[str, str]) -> tuple[Floats, Floats]:
-    """Gather the values of cases into sums and counts of subjects, (N,) each."""
-    gathered: dict[str, list[float]] = defaultdict(list)
-    for case, value in values.items():
-        gathered[subjects[case]].append(value)
-    sums = np.array([math.fsum(own) for own in gathered.values()])
-    return sums, np.array([float(len(own)) for own in gathered.values()])
-
-
-def _over_structures(scores: Scores) -> Scores:
+def over_structures(scores: Scores) -> Scores:
     """Average each case over its structures, metric by metric, without volumes: their mean says nothing."""
     gathered: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (_, metric), values in scores.items():
@@ -157,10 +128,8 @@ def _defined_mean(values: Sequence[float]) -> float:
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
-def _summary(
-    label: str, metric: str, values: Sequence[float], interval: tuple[float, float], undefined: int
-) -> Summary:
-    low, high = interval
+def _summary(label: str, metric: str, values: Sequence[float]) -> Summary:
+    """Return what needs no subjects."""
     mean = sd = median = q1 = q3 = worst = math.nan
     if values:
         mean = float(np.mean(values))
@@ -168,4 +137,4 @@ def _summary(
         worst = {"higher": min(values), "lower": max(values), "neither": math.nan}[meaning(metric).better]
     if len(values) > 1:
         sd = float(np.std(values, ddof=1))
-    return Summary(label, metric, mean, sd, median, q1, q3, low, high, worst, len(values), undefined)
+    return Summary(label, metric, mean, sd, median, q1, q3, math.nan, math.nan, worst, len(values), 0)

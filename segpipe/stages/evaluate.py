@@ -1,10 +1,11 @@
 """Label maps and truth -> scores.csv and summary.json."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -18,9 +19,12 @@ from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import read_volume
 from segpipe.imaging.labels import LabelSet
 from segpipe.score.case import MetricsConfig, definition, score_case
+from segpipe.score.interval import METHOD
+from segpipe.score.subgroups import SubgroupsConfig, subgroups
+from segpipe.score.summary import OVERALL, columns, over_structures, summarise
 from segpipe.score.summary import Summary as Figures
-from segpipe.score.summary import summarise
 from segpipe.score.table import Row, error_row, write_scores
+from segpipe.score.volumes import compare_volumes, described
 
 TOLERANCE_MM = 1e-2
 
@@ -36,6 +40,8 @@ class EvaluateConfig(Section):
     """Confidence of an interval."""
     seed: NonNegativeInt = 0
     """Seed of the resampling."""
+    subgroups: SubgroupsConfig = SubgroupsConfig()
+    """Which parts of the cases are looked at for themselves."""
 
 
 class Settings(Section):
@@ -95,7 +101,8 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     figures = _summary(rows, dataset, config)
     names = list(dict.fromkeys(row.part for row in rows))
     each = {part: _summary([row for row in rows if row.part == part], dataset, config) for part in names}
-    write_json(work.path / "summary.json", _described(figures, each, rows, config))
+    told = _described(figures, each, rows, config) | _looked_into(rows, dataset, config)
+    write_json(work.path / "summary.json", _without_nan(told))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
     return {"cases": len(results) - errors, "errors": errors} | {k: v for k, v in dice.items() if v == v}  # noqa: PLR0124 - NaN
@@ -115,21 +122,46 @@ def _summary(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> list[
     return summarise(rows, dataset.subjects, config.seed, config.resamples, config.confidence)
 
 
-def _plain(figures: list[Figures]) -> list[dict[str, object]]:
-    return [{k: None if v != v else v for k, v in asdict(figure).items()} for figure in figures]  # noqa: PLR0124 - NaN
-
-
 def _described(
     figures: list[Figures], each: Mapping[str, list[Figures]], rows: list[Row], config: EvaluateConfig
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {
         "confidence": config.confidence,
         "resampled": "subjects",
+        "interval": METHOD,
         "definitions": {name: definition(name) for name in dict.fromkeys(f.metric for f in figures)},
-        "scores": _plain(figures),
-        "parts": {part: _plain(own) for part, own in each.items()} if len(each) > 1 else {},
+        "scores": list(map(asdict, figures)),
+        "parts": {part: list(map(asdict, own)) for part, own in each.items()} if len(each) > 1 else {},
         "errors": {row.case: row.value for row in rows if row.metric == "error"},
     }
 
 
-STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=2)
+def _looked_into(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> dict[str, Any]:
+    """Return the agreement of volumes, and mean Dice by subgroup."""
+    scores, _ = columns(rows)
+    defined = {
+        key: {case: value for case, value in column.items() if math.isfinite(value)}
+        for key, column in (scores | over_structures(scores)).items()
+    }
+    agreement = []
+    for structure in dict.fromkeys(label for label, _ in scores):
+        reference, predicted = (defined.get((structure, metric), {}) for metric in ("vol_ref_mm3", "vol_pred_mm3"))
+        if volumes := compare_volumes(reference, predicted, dataset.subjects, config.confidence):
+            agreement.append(described(structure, volumes))
+    covariates = {case.id: case.covariates for case in dataset.cases}
+    drawn = (config.seed, config.resamples, config.confidence)
+    dice = defined.get((OVERALL, "dice"), {})
+    divided = subgroups(dice, covariates, dataset.subjects, config.subgroups, *drawn)
+    return {"agreement": agreement, "subgroups": list(map(asdict, divided))}
+
+
+def _without_nan(value: Any) -> Any:
+    """Return JSON values with null for what is not known."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=3)

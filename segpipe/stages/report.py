@@ -47,4 +47,5 @@ STAGE = Stage(
     run,
     needs=("ingest", "evaluate"),
     may_use=("preprocess", "pretrain", "train", "qc", "infer"),
+    version=2,
 )

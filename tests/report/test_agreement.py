@@ -52,18 +52,18 @@ def test_several_cases_of_one_subject_count_once_in_the_regression() -> None:
 def test_a_few_cases_have_a_bias_but_no_limits_and_no_slope() -> None:
     found = only({"a": 10.0, "b": 20.0}, {"a": 11.0, "b": 22.0})
     assert found.bias == 1.5
-    assert math.isnan(found.sd)
+    assert math.isnan(found.limits[0])
     assert math.isnan(found.p)
 
 
 def test_cases_in_which_both_are_empty_do_not_count() -> None:
-    assert only({"a": 10.0, "b": 0.0}, {"a": 11.0, "b": 0.0}).cases == ("a",)
+    assert only({"a": 10.0, "b": 0.0}, {"a": 11.0, "b": 0.0}).volumes.cases == ("a",)
 
 
 @pytest.mark.parametrize("count", [1, 6, 40])
 def test_the_chart_has_a_dot_for_each_case(count: int) -> None:
     reference, predicted = cohort(count)
-    drawn = bland_altman(only(reference, predicted), {case: n for n, case in enumerate(reference)}, "mm³", 0.95)
+    drawn = bland_altman(only(reference, predicted), {case: n for n, case in enumerate(reference)}, "mm³")
     assert drawn.count("<circle") == count
     assert ("1.96 SD" in drawn) == (count > 1)
     assert ('class="fit"' in drawn) == (count > 10)

@@ -91,7 +91,7 @@ def test_the_chapters_say_what_this_run_did(page: str) -> None:
         "soft Dice plus cross-entropy",
         "AdamW with a peak learning rate of 0.001",
         "the median image",
-        "BCa bootstrap intervals",
+        "95 % intervals by bootstrap-t over subjects",
         "Only 6 test subjects",
         "mean 0.893 at best (step 1000",
         "went on from step 500",
