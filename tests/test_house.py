@@ -54,7 +54,7 @@ DOORS = {
     "jinja2": {"report/*.py"},
     "markupsafe": {"report/*.py"},
     "PIL": {"report/*.py"},
-    "skimage": {"report/*.py"},
+    "skimage": {"report/*.py", "score/*.py"},
     "scipy": {"imaging/*.py", "score/*.py", "report/*.py", "quality/*.py", "dataset/phantom.py"},
     "multiprocessing": {"core/parallel.py"},
     "albumentations": set(),

@@ -4,19 +4,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
-from scipy.ndimage import find_objects
 
 from segpipe.core.errors import GeometryError
 from segpipe.core.section import Section
 from segpipe.score import overlap, surface
+from segpipe.score.boxes import LabelMap, boxes_of
 
-LabelMap = NDArray[np.integer[Any]]
-Box = tuple[slice, ...]
 Status = Literal["scored", "missed", "hallucinated", "absent"]
 
 
@@ -113,7 +111,7 @@ def score_case(
             f"{len(spacing)} spacings: bring both onto one grid first."
         )
     scores = {}
-    boxes = _boxes((prediction, truth), structures)
+    boxes = boxes_of((prediction, truth), structures)
     for name, labels in structures.items():
         box = boxes[name]
         found, wanted = np.isin(prediction[box], labels), np.isin(truth[box], labels)
@@ -163,28 +161,3 @@ def _surface_scores(
         surfels = surface.surfel_distances(prediction, truth, spacing)
         scores |= {name: surface.surface_dice(surfels, tau) for name, tau in tolerances.items()}
     return scores
-
-
-def _boxes(maps: Sequence[LabelMap], structures: Mapping[str, tuple[int, ...]]) -> dict[str, Box]:
-    """Find where each structure lies in any of the maps, in one pass over each map."""
-    highest = max((label for labels in structures.values() for label in labels), default=0)
-    found = [find_objects(labels, max_label=highest) if highest > 0 else [] for labels in maps]
-    boxes = {}
-    for name, labels in structures.items():
-        if any(label < 1 for label in labels):
-            # The background is a structure like any other, but find_objects does not look for it.
-            boxes[name] = tuple(slice(0, length) for length in maps[0].shape)
-            continue
-        parts = [places[label - 1] for places in found for label in labels if places[label - 1] is not None]
-        boxes[name] = _union(parts, maps[0].ndim)
-    return boxes
-
-
-def _union(boxes: Sequence[Box], rank: int) -> Box:
-    return tuple(
-        slice(
-            min((box[axis].start for box in boxes), default=0),
-            max((box[axis].stop for box in boxes), default=0),
-        )
-        for axis in range(rank)
-    )
