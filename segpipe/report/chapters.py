@@ -21,12 +21,10 @@ from segpipe.report.svg import element
 from segpipe.report.viewer import pack, structures_of, too_large
 from segpipe.report.wording import (
     counted,
-    name_of,
     p_value,
     percent,
     shown,
     signed,
-    unit_of,
     volume_digits,
     without_paths,
 )
@@ -57,8 +55,8 @@ def show(material: Material, pick: Pick, config: ReportConfig) -> Shown:
     case = next(case for case in material.dataset.cases if case.id == pick.case)
     assert material.predictions is not None, "cases are only picked where there are predictions"
     groups = material.dataset.header.labels.groups()
-    prediction = material.predictions / f"{case.id}.nii.gz"
-    job = CutJob(material.dataset.files(case), prediction, groups, config.channel, config.margin_mm)
+    files = material.dataset.files(case)
+    job = CutJob(files, material.predictions / files.prediction, groups, config.channel, config.margin_mm)
     try:
         return Shown(pick, cut_case(job))
     except SegpipeError as error:
@@ -85,6 +83,7 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "confidence": percent(material.confidence),
         "clouds": _clouds(material),
         "agreement": _agreement(material, volumes),
+        "extent": material.extent,
         "left_out": max(len(volumes) - MOST_PANELS, 0),
         "curves": [
             *curves.charts(material.training, _first_training(material), last=_kept_last(material)),
@@ -147,9 +146,9 @@ def _clouds(material: Material) -> list[dict[str, Any]]:
         notes = ["hollow: beyond the end of the axis"] if beyond(clouds, metric) else []
         if crowded(clouds):
             notes.append("only outlying cases have a dot")
-        chart = raincloud(clouds, metric, material.index, material.rank)
-        charts.append({"title": name_of(metric), "note": "; ".join(notes), "legend": "", "svg": chart})
-    unit = unit_of("vol_ref_mm3", material.rank)
+        chart = raincloud(clouds, metric, material.index, material.rank, material.dataset.header.reading.unit)
+        charts.append({"title": material.name_of(metric), "note": "; ".join(notes), "legend": "", "svg": chart})
+    unit = material.unit_of("vol_ref_mm3")
     if svg := dice_by_size(scores, material.index, unit, BY_SIZE_HEIGHT):
         note = "do small ones fare worse?"
         charts.append({"title": "Dice by size", "note": note, "legend": _legend(scores.structures), "svg": svg})
@@ -165,7 +164,7 @@ def _legend(names: Sequence[str]) -> Markup:
 
 
 def _agreement(material: Material, volumes: Sequence[Agreement]) -> list[dict[str, Any]]:
-    unit = unit_of("vol_diff_mm3", material.rank)
+    unit = material.unit_of("vol_diff_mm3")
     largest = sorted(volumes, key=lambda a: -abs(a.relative) if math.isfinite(a.relative) else 0.0)[:MOST_PANELS]
     return [
         {
@@ -200,7 +199,7 @@ def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]
         case = one.pick.case
         figures = f"Dice {shown(dice[case], 'dice')}"
         if case in distance:
-            figures += f" · HD95 {shown(distance[case], 'hd95_mm')} mm"
+            figures += f" · HD95 {shown(distance[case], 'hd95_mm')} {material.unit}"
         svg = Markup()
         if one.cut:
             svg = picture(one.cut, groups, widths[id(one.cut)], f"{one.pick.role}: {case}, {figures}")

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import ConfigError, GeometryError
+from segpipe.dataset.load import load_image, load_labels, load_prediction
 from segpipe.dataset.manifest import CaseFiles
-from segpipe.dataset.plan import load_image
-from segpipe.imaging.files import read_volume
 from segpipe.imaging.masks import Box, box_of
 from segpipe.imaging.volume import Volume
 
@@ -110,7 +109,9 @@ def cut_case(job: CutJob) -> Cut:
     if job.files.label is None:
         raise GeometryError(f"{job.files.id}: has no reference to show.")
     image = Volume(image.array[job.channel : job.channel + 1], image.geometry)
-    volumes = [volume.canonical() for volume in (image, read_volume(job.files.label), read_volume(job.prediction))]
+    volumes = [
+        volume.canonical() for volume in (image, load_labels(job.files), load_prediction(job.prediction, job.files))
+    ]
     if len({volume.geometry.shape for volume in volumes}) > 1:
         raise GeometryError(f"{job.files.id}: image, reference and prediction have different shapes.")
     grey, truth, predicted = (_deep(volume.array[0]) for volume in volumes)

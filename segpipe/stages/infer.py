@@ -9,8 +9,8 @@ from segpipe.core.atomic import write_json
 from segpipe.core.errors import ConfigError, SegpipeError
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
+from segpipe.dataset.load import load_image
 from segpipe.dataset.manifest import Case, Dataset, Refusal, write_jsonl
-from segpipe.dataset.plan import load_image
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import write_volume
 from segpipe.imaging.masks import CleanUp
@@ -100,11 +100,11 @@ def divide(
 
 
 def _segment(case: Case, dataset: Dataset, segmenter: Segmenter, work: Workspace) -> None:
-    target = work.path / "predictions" / f"{case.id}.nii.gz"
+    files = dataset.files(case)
+    target = work.path / "predictions" / files.prediction
     if target.is_file():
         return  # made before the stage was interrupted; files are whole or absent
-    files = dataset.files(case)
-    write_volume(target, segmenter(load_image(files)), header_of=files.images[0])
+    write_volume(target, segmenter(load_image(files)), header_of=files.images[0], unit=files.reading.unit)
 
 
 STAGE = Stage("infer", Settings, run, needs=("ingest", "train"), spread=("seed",), version=2)
