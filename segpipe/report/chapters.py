@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, tables
+from segpipe.report import cohort, curves, gallery, headline, latent, methods, provenance, repeats, tables
 from segpipe.report.agreement import Agreement, agreements, bland_altman
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
@@ -56,7 +56,8 @@ def show(material: Material, pick: Pick, config: ReportConfig) -> Shown:
     assert material.predictions is not None, "cases are only picked where there are predictions"
     groups = material.dataset.header.labels.groups()
     files = material.dataset.files(case)
-    job = CutJob(files, material.predictions / files.prediction, groups, config.channel, config.margin_mm)
+    prepared = material.prepared[case.id] if material.prepared and material.rank == 2 else None
+    job = CutJob(files, material.predictions / files.prediction, groups, config.channel, config.margin_mm, prepared)
     try:
         return Shown(pick, cut_case(job))
     except SegpipeError as error:
@@ -94,6 +95,8 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],
         "flat": all(len(list(shown.cut.planes())) == 1 for shown in cases if shown.cut),
+        "pictures": material.rank == 2,
+        "error_keys": list(gallery.keys(len(material.dataset.header.labels.names))),
         "oriented": any(shown.cut.oriented for shown in cases if shown.cut),
         "viewer": _viewer(material, config, cases),
         "columns": tables.columns(material),
@@ -201,7 +204,7 @@ def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]
         if case in distance:
             figures += f" · HD95 {shown(distance[case], 'hd95_mm')} {material.unit}"
         svg = Markup()
-        if one.cut:
+        if one.cut and material.rank > 2:
             svg = picture(one.cut, groups, widths[id(one.cut)], f"{one.pick.role}: {case}, {figures}")
         found.append(
             {
@@ -210,6 +213,7 @@ def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]
                 "number": material.index[case],
                 "figures": figures,
                 "svg": svg,
+                "panels": gallery.panels(one.cut, groups) if one.cut and material.rank == 2 else [],
                 "reason": one.reason,
             }
         )
@@ -220,7 +224,7 @@ def _viewer(material: Material, config: ReportConfig, cases: Sequence[Shown]) ->
     labels = material.dataset.header.labels
     structures = structures_of(labels)
     fit = [one for one in cases if one.cut and not too_large(one.cut, config.viewer_limit_mm)]
-    if not (config.viewer and structures and fit):
+    if not (config.viewer and structures and fit) or material.rank == 2:  # panels show the whole of it already
         return None
     room = config.viewer_megabytes * MEGABYTE / len(fit)
     volumes = [

@@ -14,6 +14,7 @@ from segpipe.core.stage import Artifact, Inputs
 from segpipe.core.store import HISTORY, RECEIPT
 from segpipe.dataset.manifest import Dataset, read_jsonl
 from segpipe.dataset.plan import Plan
+from segpipe.dataset.prepare import PreparedSet
 from segpipe.report.latent import Latent, read_latent
 from segpipe.report.scores import Scores
 from segpipe.report.wording import name_of, unit_of, without_paths
@@ -71,6 +72,7 @@ class Material:
     """What pretraining wrote about its latent space."""
     divided: Mapping[str, tuple[str, ...]]
     """Ids of the ``training`` and ``validation`` cases."""
+    prepared: PreparedSet | None
     predictions: Path | None
     refused: Mapping[str, str]
     """Cases that could not be segmented, and why."""
@@ -161,6 +163,7 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         pretraining=read_curves(pretrain / HISTORY) if pretrain else {},
         latent=read_latent(pretrain / "latent") if pretrain else None,
         divided={part: tuple(ids) for part, ids in (_json(train / "cases.json") if train else {}).items()},
+        prepared=PreparedSet(folder) if (folder := inputs.get("preprocess")) else None,
         predictions=infer / "predictions" if infer and (infer / "predictions").is_dir() else None,
         refused={row["case"]: row["reason"] for row in _rows(infer / "failed.jsonl")} if infer else {},
     )

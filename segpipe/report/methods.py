@@ -255,7 +255,7 @@ def _evaluation(material: Material) -> Iterator[str]:
     receipt = material.receipt("evaluate")
     known = [metric for metric in material.scores.main if metric in material.definitions]
     ids = [f"{material.name_of(metric)} is {material.definitions[metric]}" for metric in known]
-    yield "Predictions were compared with the reference on the grid of the input file, in {material.unit}."
+    yield f"Predictions were compared with the reference on the grid of the input file, in {material.unit}."
     if ids:
         yield (
             f"Definitions: {'; '.join(ids)}. A voxel surface is what an erosion takes away; a surfel surface is "
