@@ -22,6 +22,7 @@ from segpipe.core.errors import Exit
 from segpipe.core.stage import Artifact, Inputs, Summary
 from segpipe.latest import KEPT, LATEST
 from segpipe.pipeline import Told
+from segpipe.score.table import known_name
 from segpipe.steps import Step
 
 SHOWN = 20
@@ -111,7 +112,7 @@ class Terminal(Told):
         ):
             table.add_column(column, justify="left" if column in ("structure", "metric") else "right")
         for row in summary["scores"]:
-            if row["metric"] in ("dice", "hd95_mm") and row["mean"] is not None:
+            if known_name(row["metric"]) in ("dice", "hd95_mm") and row["mean"] is not None:
                 between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
                 table.add_row(
                     row["label"],

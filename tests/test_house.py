@@ -53,7 +53,8 @@ DOORS = {
     "rich": {"terminal.py"},
     "jinja2": {"report/*.py"},
     "markupsafe": {"report/*.py"},
-    "PIL": {"report/*.py"},
+    "PIL": {"report/*.py", "imaging/pictures.py"},
+    "tifffile": {"imaging/tiff.py"},
     "skimage": {"report/*.py", "score/*.py"},
     "scipy": {"imaging/*.py", "score/*.py", "report/*.py", "quality/*.py", "dataset/phantom.py"},
     "multiprocessing": {"core/parallel.py"},
@@ -62,7 +63,7 @@ DOORS = {
 """The files by which a library may enter. What is not listed here (numpy, pydantic) may enter anywhere."""
 EVERYWHERE = {"numpy", "pydantic"}
 HEAVY = {"mlflow", "monai", "SimpleITK", "torch", "scipy", "jinja2"}
-LATE = {"mlflow", "monai", "SimpleITK"}
+LATE = {"mlflow", "monai", "SimpleITK", "tifffile"}
 """Libraries that take seconds to load: imported inside the function that needs them."""
 
 

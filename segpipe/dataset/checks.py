@@ -15,12 +15,17 @@ from segpipe.core.errors import DataError, SegpipeError
 from segpipe.core.fingerprint import file_sha256
 from segpipe.core.section import Section
 from segpipe.dataset.manifest import Case, DatasetHeader, FileRef, RawCase, Refusal
-from segpipe.imaging.files import read_volume
+from segpipe.imaging.files import read_labels, read_volume
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.labels import LabelSet
+from segpipe.imaging.pictures import is_picture
+from segpipe.imaging.reading import Reading
 from segpipe.imaging.volume import Volume
 
-PLAUSIBLE_MM = (0.005, 50.0)
+PLAUSIBLE = {"mm": (0.005, 50.0), "um": (1e-4, 50_000.0), "px": (0.0, math.inf)}
+"""Spacings that can be, by their unit."""
+STRAY = 3
+"""So many values between those that are declared are no mistake of a hand, but the work of a filter."""
 SAME_SPACING = 0.01
 """Share by which two spacings may differ before they are named as the reason."""
 SHOWN = 5
@@ -77,6 +82,7 @@ def _checked(job: CheckJob) -> Case:
         shape=grid.shape,
         affine=tuple(tuple(row) for row in grid.affine.tolist()),
         covariates=dict(raw.covariates),
+        page=raw.page,
         volumes_mm3=volumes,
     )
 
@@ -100,7 +106,7 @@ def _check_images(job: CheckJob) -> Geometry:
     volumes = []
     for path in paths:
         with _named(path, job.root):
-            volumes.append(read_volume(path))
+            volumes.append(read_volume(path, job.header.reading, job.raw.page))
     found = sum(len(volume.array) for volume in volumes)
     if found != channels:
         raise DataError(
@@ -109,27 +115,34 @@ def _check_images(job: CheckJob) -> Geometry:
         )
     for path, volume in zip(paths, volumes, strict=True):
         with _named(path, job.root):
-            _check_values(path, volume)
+            _check_values(path, volume, job.header.reading)
             _check_grid(path, volume.geometry, paths[0], volumes[0].geometry, job.config)
     return volumes[0].geometry
 
 
-def _check_values(path: Path, volume: Volume) -> None:
+def _check_values(path: Path, volume: Volume, reading: Reading) -> None:
     array = volume.array
     spacing = volume.geometry.spacing
-    if min(spacing) < PLAUSIBLE_MM[0] or max(spacing) > PLAUSIBLE_MM[1]:
-        raise DataError(f"{path.name}: implausible spacing {spacing} mm. Correct the header.")
+    least, most = PLAUSIBLE[reading.unit]
+    if min(spacing) < least or max(spacing) > most:
+        raise DataError(f"{path.name}: implausible spacing {spacing} {reading.sign}. Correct the header.")
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise DataError(
-            f"{path.name}: {bad} voxel(s) are not numbers (NaN or infinite). Replace them, or export the image again."
+            f"{path.name}: {bad} {_dot(volume.geometry)}(s) are not numbers (NaN or infinite). Replace them, or "
+            "export the image again."
         )
     for number, channel in enumerate(array, start=1):
         if (channel == channel.flat[0]).all():
             where = f" of channel {number}" if len(array) > 1 else ""
             raise DataError(
-                f"{path.name}: every voxel{where} is {channel.flat[0]:g}; there is nothing to see. Export it again."
+                f"{path.name}: every {_dot(volume.geometry)}{where} is {channel.flat[0]:g}; there is nothing to "
+                "see. Export it again."
             )
+
+
+def _dot(grid: Geometry) -> str:
+    return "pixel" if grid.ndim == 2 else "voxel"
 
 
 def _check_grid(path: Path, grid: Geometry, against: Path, wanted: Geometry, config: CheckConfig) -> None:
@@ -153,7 +166,7 @@ def _check_grid(path: Path, grid: Geometry, against: Path, wanted: Geometry, con
 
 def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> dict[str, float]:
     """Return the volume of each structure (mm³) of a label map that is as it should be."""
-    label = read_volume(path)
+    label = read_labels(path, job.header.reading, job.raw.page, grid)
     if len(label.array) != 1:
         raise DataError(f"{path.name}: a label map has one channel, this has {len(label.array)}. Merge them first.")
     _check_grid(path, label.geometry, image, grid, job.config)
@@ -161,8 +174,14 @@ def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> dict
     if (kind := _unusable(values)) is not None:
         shown = ", ".join(f"{value:g}" for value in values[:SHOWN])
         raise DataError(f"{path.name}: {kind} label values ({shown}, …). Save the label map as integers, unsmoothed.")
+    if is_picture(path) and (between := _between(values, job.header.labels)) >= STRAY:
+        raise DataError(
+            f"{path.name}: {between} values lie between the label values 0 and {max(job.header.labels.known)}, as "
+            "anti-aliasing or JPEG leave them. Export the mask as PNG without smoothing, or set each pixel to the "
+            "nearest label value."
+        )
     unknown = [
-        f"{int(value)} ({count} voxels)"
+        f"{int(value)} ({count} {_dot(grid)}s)"
         for value, count in zip(values, counts, strict=True)
         if int(value) not in job.header.labels.known
     ]
@@ -182,6 +201,11 @@ def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> dict
         structure.name: round(sum(voxels.get(value, 0) for value in structure.values) * size, 3)
         for structure in job.header.labels.structures
     }
+
+
+def _between(values: NDArray[np.generic], labels: LabelSet) -> int:
+    """Return how many values are not declared and lie below the highest that is."""
+    return sum(value < max(labels.known) and value not in labels.known for value in values.astype(int).tolist())
 
 
 def _unusable(values: NDArray[np.generic]) -> Literal["non-finite", "fractional", "negative"] | None:

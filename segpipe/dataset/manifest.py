@@ -11,8 +11,10 @@ from pydantic import Field
 from segpipe.core.atomic import write_json, write_text
 from segpipe.core.errors import ArtifactError, DataError
 from segpipe.core.section import Section
+from segpipe.imaging.files import written_suffix
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.labels import LabelSet
+from segpipe.imaging.reading import Reading
 
 DATASET = "dataset.json"
 MANIFEST = "manifest.jsonl"
@@ -45,6 +47,8 @@ class RawCase:
     test: bool = False
     """Declared by the source as part of the test split."""
     covariates: Mapping[str, str] = field(default_factory=dict)
+    page: int | None = None
+    """Of all its files, where they are stacks of pictures; counted from 0."""
 
     @property
     def files(self) -> list[Path]:
@@ -81,8 +85,10 @@ class Case(Section):
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
     covariates: dict[str, str] = Field(default_factory=dict)
+    page: int | None = None
+    """Of all its files, where they are stacks of pictures; counted from 0."""
     volumes_mm3: dict[str, float] = Field(default_factory=dict)
-    """Volume of each structure in the label map (mm³; mm² in 2D)."""
+    """Volume of each structure in the label map, in the cubed unit of ``reading`` (squared in 2D)."""
 
     @property
     def native(self) -> Geometry:
@@ -97,6 +103,15 @@ class CaseFiles:
     id: str
     images: tuple[Path, ...]
     label: Path | None
+    page: int | None = None
+    """Of all of them, where they are stacks of pictures; counted from 0."""
+    reading: Reading = field(default_factory=Reading)
+    """What the form of pictures leaves open."""
+
+    @property
+    def prediction(self) -> str:
+        """Name of the file to which the case's predicted label map is written: the form is that of its image."""
+        return self.id + written_suffix(self.images[0])
 
 
 class DatasetHeader(Section):
@@ -107,6 +122,8 @@ class DatasetHeader(Section):
     """The layout it was read from: msd, nnunet, folder, csv."""
     channels: tuple[Channel, ...]
     labels: LabelSet
+    reading: Reading = Reading()
+    """How its image files are read where their form leaves it open."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,8 @@ class Dataset:
     def files(self, case: Case) -> CaseFiles:
         """Return where a case's files lie now."""
         label = self.root / case.label.path if case.label else None
-        return CaseFiles(case.id, tuple(self.root / image.path for image in case.images), label)
+        images = tuple(self.root / image.path for image in case.images)
+        return CaseFiles(case.id, images, label, case.page, self.header.reading)
 
     @property
     def subjects(self) -> dict[str, str]:

@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from segpipe.core.errors import ConfigError, DataError
+from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
+from segpipe.dataset.load import load_image, load_labels
 from segpipe.dataset.manifest import CaseFiles, Channel, DatasetHeader
 from segpipe.dataset.topology import SMALLEST, Axes, Topology, fit_patch, flat_axes, topology_for
-from segpipe.imaging.files import read_volume
 from segpipe.imaging.intensity import Normalise, Unchanged, ZScore, foreground_samples, window_of
 from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.masks import box_of, inside_of
+from segpipe.imaging.reading import Reading
 from segpipe.imaging.targets import Classes, Regions, Target
-from segpipe.imaging.volume import Volume
 from segpipe.nets.cost import GIB, training_bytes
 
 ANISOTROPIC = 3.0
 """Ratio of coarsest to finest spacing from which an axis counts as anisotropic (Isensee et al. 2021)."""
 COARSE_PERCENTILE = 10
-ROUNDED_MM = 3
+DIGITS, SMALL = 3, 0.1
 LEAST_BATCH = 2
 MOST_BATCH = {2: 8, 3: 4}
 """Patches a step at most, by the number of axes that are not flat: more cost time, and change little."""
@@ -54,6 +54,8 @@ class Plan(Section):
     dataset: str
     channels: tuple[Channel, ...]
     labels: LabelSet
+    reading: Reading = Reading()
+    """How image files are read where their form leaves it open; its unit is that of the spacing."""
     target: Target
     spacing: tuple[float, ...]
     normalise: tuple[Normalise, ...]
@@ -81,35 +83,12 @@ class CaseMeasure:
     """Foreground intensities by channel."""
 
 
-def load_image(files: CaseFiles, tolerance_mm: float | None = None) -> Volume:
-    """Return all channels of a case as one volume (C, *S) on the grid of the first.
-
-    Args:
-        files: Of the case.
-        tolerance_mm: How far apart the channels may put a voxel; None where ingest has checked it.
-
-    Raises:
-        DataError: The channels lie on different grids.
-    """
-    volumes = [read_volume(path) for path in files.images]
-    if len(volumes) == 1:
-        return volumes[0]
-    for path, volume in zip(files.images, volumes, strict=True):
-        if tolerance_mm is not None and not volume.geometry.matches(volumes[0].geometry, tolerance_mm):
-            raise DataError(
-                f"{path.name}: its grid ({volume.geometry}) is not that of {files.images[0].name} "
-                f"({volumes[0].geometry}). Resample it onto that image."
-            )
-    return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
-
-
 def measure_case(files: CaseFiles, ignore: int | None = None) -> CaseMeasure:
     """Return the measures of one labelled case; voxels of the value ``ignore`` are no foreground."""
     image = load_image(files)
     box = box_of(inside_of(image.array))
     turned = (image.cropped(*box) if box else image).geometry.canonical()
-    assert files.label is not None, "only labelled cases are measured"
-    labels = read_volume(files.label).array[0]
+    labels = load_labels(files).array[0]
     foreground = (labels > 0) & (labels != ignore)
     samples = tuple(foreground_samples(channel, foreground) for channel in image.array)
     return CaseMeasure(turned.shape, turned.spacing, samples)
@@ -129,7 +108,7 @@ def make_plan(
             raise ConfigError(f"preprocess.plan.{name}={list(value)}: the images have {rank} axes.")
     ordered = [measures[case] for case in sorted(measures)]
     reasons: dict[str, str] = {}
-    spacing = _spacing(ordered, config, reasons)
+    spacing = _spacing(ordered, config, header.reading.sign, reasons)
     shapes = np.asarray([np.asarray(m.shape) * np.asarray(m.spacing) / np.asarray(spacing) for m in ordered])
     median = tuple(int(n) for n in np.maximum(np.round(np.median(shapes, axis=0)), 1))
     target = target or _target(header.labels, reasons)
@@ -139,6 +118,7 @@ def make_plan(
         dataset=header.name,
         channels=header.channels,
         labels=header.labels,
+        reading=header.reading,
         target=target,
         spacing=spacing,
         normalise=_normalisation(header, ordered, config, reasons),
@@ -150,7 +130,9 @@ def make_plan(
     )
 
 
-def _spacing(measures: Sequence[CaseMeasure], config: PlanConfig, reasons: dict[str, str]) -> tuple[float, ...]:
+def _spacing(
+    measures: Sequence[CaseMeasure], config: PlanConfig, unit: str, reasons: dict[str, str]
+) -> tuple[float, ...]:
     if config.spacing is not None:
         reasons["spacing"] = "set in the config"
         return config.spacing
@@ -158,22 +140,27 @@ def _spacing(measures: Sequence[CaseMeasure], config: PlanConfig, reasons: dict[
     spacing = np.median(all_spacings, axis=0)
     coarse = int(spacing.argmax())
     ranges = [f"{low:g} to {high:g}" if low < high else f"{low:g}" for low, high in _ranges(all_spacings)]
-    reasons["spacing"] = f"median of {len(measures)} case(s), axis by axis ({', '.join(ranges)} mm)"
+    reasons["spacing"] = f"median of {len(measures)} case(s), axis by axis ({', '.join(ranges)} {unit})"
     if spacing[coarse] > ANISOTROPIC * spacing.min():
         finer = max(
             float(np.percentile(all_spacings[:, coarse], COARSE_PERCENTILE)),
             float(np.delete(spacing, coarse).max()),
         )
         reasons["spacing"] += (
-            f"; {spacing[coarse]:g} mm along {'RAS'[coarse]} is over {ANISOTROPIC:g} times the finest: there the "
+            f"; {spacing[coarse]:g} {unit} along {'RAS'[coarse]} is over {ANISOTROPIC:g} times the finest: there the "
             f"{COARSE_PERCENTILE}th percentile is taken"
         )
         spacing[coarse] = finer
-    return tuple(round(float(value), ROUNDED_MM) for value in spacing)
+    return tuple(_rounded(value) for value in spacing)
+
+
+def _rounded(spacing: float) -> float:
+    """Return a spacing to three digits after the point, or four in all where that says more."""
+    return float(f"{spacing:.4g}") if spacing < SMALL else round(float(spacing), DIGITS)
 
 
 def _ranges(spacings: NDArray[np.float64]) -> list[tuple[float, float]]:
-    return [(round(float(axis.min()), ROUNDED_MM), round(float(axis.max()), ROUNDED_MM)) for axis in spacings.T]
+    return [(_rounded(axis.min()), _rounded(axis.max())) for axis in spacings.T]
 
 
 @dataclass(frozen=True)
@@ -224,10 +211,10 @@ def _largest_patch(
     )
     if (needed := reference.gib(patch, topology, count)) > budget:
         raise ConfigError(
-            f"preprocess.plan.memory_gib={budget:g}: even {count} patches of {_times(patch)} voxels take "
+            f"preprocess.plan.memory_gib={budget:g}: even {count} patches of {_times(patch)} {_dots(patch)} take "
             f"{needed:.2f} GiB. Set more, or set preprocess.plan.patch."
         )
-    reasons["patch"] = f"the median image ({_times(median)} voxels at this spacing)"
+    reasons["patch"] = f"the median image ({_times(median)} {_dots(median)} at this spacing)"
     if any(p < m for p, m in zip(patch, median, strict=True)):
         reasons["patch"] += f" does not fit into {budget:g} GiB {count} times: the largest part of its form that does"
     reasons["patch"] += f", in multiples of {_times(topology.total)}"
@@ -237,13 +224,17 @@ def _largest_patch(
 def _why_so_deep(patch: Axes, topology: Topology, config: PlanConfig) -> str:
     left = tuple(-(-n // total) for n, total in zip(patch, topology.total, strict=True))
     text = (
-        f"{topology.depth} encoding steps (at most {config.depth}): an axis is pooled while {SMALLEST} voxels are left "
-        f"and while its spacing is at most twice the finest; {_times(left)} voxels are left"
+        f"{topology.depth} encoding steps (at most {config.depth}): an axis is pooled while {SMALLEST} {_dots(patch)} "
+        f"are left and while its spacing is at most twice the finest; {_times(left)} {_dots(patch)} are left"
     )
     for name, n, flat in zip("RAS", patch, flat_axes(patch), strict=False):
         if flat:
             text += f"; along {name} there are {n}, fewer than {SMALLEST}: no pooling there, and kernels of 1"
     return text
+
+
+def _dots(size: Axes) -> str:
+    return "pixels" if len(size) == 2 else "voxels"
 
 
 def _times(size: Axes) -> str:

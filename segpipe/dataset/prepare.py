@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from segpipe.core.atomic import write_array, write_json
 from segpipe.core.fingerprint import fingerprint
+from segpipe.dataset.load import load_image, load_labels
 from segpipe.dataset.manifest import Case, CaseFiles
-from segpipe.dataset.plan import Plan, load_image
-from segpipe.imaging.files import read_volume
+from segpipe.dataset.plan import Plan
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.masks import Box, box_of, inside_of
 from segpipe.imaging.resample import resample_image, resample_labels
@@ -70,6 +70,8 @@ def key_of(case: Case, plan: Plan, weight: Weight | None) -> str:
             "version": VERSION,
             "images": [image.sha256 for image in case.images],
             "label": case.label.sha256 if case.label else None,
+            "page": case.page,
+            "reading": plan.reading.deciding(),
             "spacing": plan.spacing,
             "normalise": [normalise.deciding() for normalise in plan.normalise],
             "target": plan.target.deciding(),
@@ -85,7 +87,7 @@ def prepare_case(job: PrepareJob) -> str:
     image = prepare_image(load_image(job.files), job.plan)
     write_array(folder / "image.npy", image.array)
     if job.files.label is not None:
-        _write_target(read_volume(job.files.label), image.geometry, job, folder)
+        _write_target(load_labels(job.files), image.geometry, job, folder)
     write_json(folder / CASE, {"key": job.key, **image.geometry.to_json()})
     return job.files.id
 

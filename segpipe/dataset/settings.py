@@ -4,6 +4,7 @@ from segpipe.core.section import Section
 from segpipe.dataset.checks import CheckConfig
 from segpipe.dataset.sources import Source
 from segpipe.dataset.splits import SplitConfig
+from segpipe.dataset.survey import PicturesConfig
 
 
 class IngestConfig(Section):
@@ -13,6 +14,8 @@ class IngestConfig(Section):
     """The data set."""
     subject_pattern: str | None = None
     """A regular expression whose first group, found in a case id, is the subject; empty: each case is one."""
+    pictures: PicturesConfig = PicturesConfig()
+    """How 2D pictures are taken."""
     check: CheckConfig = CheckConfig()
     """What counts as a fault."""
     split: SplitConfig = SplitConfig()

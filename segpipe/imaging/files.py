@@ -1,4 +1,4 @@
-"""Reading and writing images: the only door to nibabel and SimpleITK."""
+"""Reading and writing images of every form: the only door to nibabel and SimpleITK."""
 
 import gzip
 import io
@@ -14,18 +14,25 @@ from numpy.typing import NDArray
 
 from segpipe.core.atomic import write_bytes
 from segpipe.core.errors import DataError, GeometryError
+from segpipe.imaging import pictures
 from segpipe.imaging.geometry import Geometry
+from segpipe.imaging.pictures import is_picture, read_mask, read_picture, write_picture
+from segpipe.imaging.reading import Reading, Unit
 from segpipe.imaging.volume import Volume
 
 NIFTI = (".nii.gz", ".nii")
 OTHERS = (".nrrd", ".nhdr", ".mha", ".mhd")
-SUFFIXES = NIFTI + OTHERS
+SUFFIXES = NIFTI + OTHERS + pictures.SUFFIXES
 """Suffixes of the formats that are read, the longest first."""
+PLAIN = Reading()
 
 MAX_BYTES = 16 * 2**30
 """Largest array that is read: a header that claims more is a damaged one."""
 HEADER_BYTES = {348: "nifti1", 540: "nifti2"}
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+TO_RAS = {2: np.diag([1.0, -1.0]), 3: np.diag([-1.0, -1.0, 1.0])}
+"""From ITK's axes (L, P, S). In 2D there is no patient: x runs to the right of the page, y down it."""
+IN_PLANE = 1e-3
+"""Share of an axis that may point out of the plane of a 2D image."""
 FORMS = (
     "qform_code",
     "sform_code",
@@ -47,15 +54,29 @@ def stem_of(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix else path.stem
 
 
-def read_volume(path: Path) -> Volume:
+def written_suffix(image: Path) -> str:
+    """Return the suffix of the label map that belongs to an image: a lossless one of the image's own form."""
+    if not is_picture(image):
+        return ".nii.gz"
+    return ".tif" if image.name.lower().endswith(pictures.TIFFS) else ".png"
+
+
+def read_volume(path: Path, reading: Reading = PLAIN, page: int | None = None) -> Volume:
     """Return an image file as (C, *S) voxels in their stored type, scaled where the header says so.
 
     A fourth NIfTI axis holds channels. Nothing is reoriented: the grid is the file's own.
+
+    Args:
+        path: Of the file.
+        reading: What the form of pictures leaves open.
+        page: Of a stack of pictures, from 0.
 
     Raises:
         DataError: The file is missing, empty, damaged, or of a kind that is not read.
         GeometryError: Its affine is unusable.
     """
+    if is_picture(path):
+        return read_picture(path, reading, page)
     if not path.is_file():
         raise DataError(f"{path.name}: there is no such file. Restore it, or take the case out of the list.")
     if path.stat().st_size == 0:
@@ -63,10 +84,35 @@ def read_volume(path: Path) -> Volume:
     if path.name.lower().endswith(NIFTI):
         with np.errstate(all="ignore"):  # a damaged header holds any number: what is none is found afterwards
             image = _nifti(path)
-            return Volume(_channels_first(_voxels(image, path), path), _geometry(image, path))
+            array = _channels_first(_voxels(image, path), path)
+            flat = array.ndim == 4 and array.shape[-1] == 1 and reading.flat
+            array = array[..., 0] if flat else array
+            return Volume(array, _geometry(image, array.shape[1:], path))
     if path.name.lower().endswith(OTHERS):
         return _read_with_itk(path)
     raise DataError(f"{path.name}: not an image format that is read ({', '.join(SUFFIXES)}).")
+
+
+def read_labels(path: Path, reading: Reading = PLAIN, page: int | None = None, grid: Geometry | None = None) -> Volume:
+    """Return a label map (1, *S), or more channels where the file has them; ``grid`` is that of its image.
+
+    A picture lies where its image lies; every other file says so itself.
+
+    Raises:
+        DataError: As ``read_volume``; or a picture is coloured, or has another size than ``grid``.
+    """
+    return read_mask(path, page, grid) if is_picture(path) else read_volume(path, reading)
+
+
+def is_flat(path: Path) -> bool:
+    """Tell from its header whether a NIfTI file holds a single slice; False for any other, and for a damaged one."""
+    if not path.name.lower().endswith(NIFTI):
+        return False
+    try:
+        shape = nib.load(path).shape
+    except Exception:  # noqa: BLE001 - nibabel raises many kinds; whoever reads the file tells of them
+        return False
+    return len(shape) == 2 or (len(shape) > 2 and shape[2] == 1)
 
 
 def _nifti(path: Path) -> Any:
@@ -123,21 +169,36 @@ def _voxels(image: Any, path: Path) -> NDArray[Any]:
 
 
 def _channels_first(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Return (C, X, Y, Z) from a stored (X, Y, Z) or (X, Y, Z, C) array."""
-    if array.ndim == 3:
+    """Return (C, X, Y, Z) from a stored (X, Y, Z) or (X, Y, Z, C) array, and (1, X, Y) from (X, Y)."""
+    if array.ndim in (2, 3):
         return array[None]
     if array.ndim == 4:
         return np.moveaxis(array, -1, 0)
     if array.ndim == 5 and array.shape[3] == 1:  # NIfTI's vector axis
         return np.moveaxis(array[:, :, :, 0], -1, 0)
-    raise DataError(f"{path.name}: {array.ndim} axes {array.shape}; 3 are read, or 4 where the last holds channels.")
+    raise DataError(
+        f"{path.name}: {array.ndim} axes {array.shape}; 2 or 3 are read, or 4 where the last holds channels."
+    )
 
 
-def _geometry(image: Any, path: Path) -> Geometry:
+def _geometry(image: Any, shape: tuple[int, ...], path: Path) -> Geometry:
     unit, _ = image.header.get_xyzt_units()
     affine = np.asarray(image.affine, np.float64).copy()
     affine[:3] *= MILLIMETRES[unit]
-    return _on_grid(tuple(image.shape[:3]), affine, path)
+    return _on_grid(shape, affine if len(shape) == 3 else _in_plane(affine), path)
+
+
+def _in_plane(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (3, 3) affine of a slice: of an axial one the world's own axes, of any other those of the page."""
+    steps = affine[:3, :2]
+    lengths = np.linalg.norm(steps, axis=0)
+    flat = np.eye(3)
+    if (np.abs(steps[2]) <= IN_PLANE * lengths).all():
+        flat[:2, :2], flat[:2, 2] = steps[:2], affine[:2, 3]
+    else:
+        largest = np.abs(steps).argmax(axis=0)
+        flat[:2, :2] = np.diag(lengths * np.sign(steps[largest, (0, 1)]))
+    return flat
 
 
 def _on_grid(shape: tuple[int, ...], affine: NDArray[np.float64], path: Path) -> Geometry:
@@ -160,7 +221,7 @@ def _read_with_itk(path: Path) -> Volume:
     array = sitk.GetArrayFromImage(image)
     channels = array if image.GetNumberOfComponentsPerPixel() > 1 else array[..., None]
     affine = np.eye(rank + 1)
-    flip = LPS_TO_RAS[:rank, :rank]
+    flip = TO_RAS[rank]
     affine[:-1, :-1] = flip @ np.asarray(image.GetDirection()).reshape(rank, rank) * np.asarray(image.GetSpacing())
     affine[:-1, -1] = flip @ np.asarray(image.GetOrigin())
     # ITK's array runs (Z, Y, X, C)
@@ -176,36 +237,54 @@ def _reason(error: RuntimeError) -> str:
     return re.sub(r"^.*ERROR: (\w+\(0x\w+\): )?", "", said)
 
 
-def write_volume(path: Path, volume: Volume, header_of: Path | None = None) -> None:
-    """Write a volume as NIfTI: whole or not at all, the same bytes each time.
+def write_volume(path: Path, volume: Volume, header_of: Path | None = None, unit: Unit = "mm") -> None:
+    """Write a volume as NIfTI, or labels as PNG or TIFF: whole or not at all, the same bytes each time.
 
     Args:
-        path: Ends in ``.nii.gz`` or ``.nii``.
-        volume: (1, X, Y, Z), or (C, X, Y, Z) with the channels as a fourth axis.
+        path: Ends in ``.nii.gz`` or ``.nii``; ``.png`` or ``.tif`` for the labels of a picture.
+        volume: (1, *S), or (C, X, Y, Z) with the channels as a fourth axis.
         header_of: A NIfTI file on the same grid whose sform, qform and units are taken over, so that
             every viewer puts both at the same place. Free text in it is not: it may name a patient.
+        unit: Of the volume's spacing, for a picture.
     """
+    if is_picture(path):
+        write_picture(path, volume, unit)
+        return
     array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
     if array.dtype in (np.dtype(np.int64), np.dtype(bool)):
         array = array.astype(np.int32 if array.dtype != bool else np.uint8)
-    image = nib.Nifti1Image(array, volume.geometry.affine, dtype=array.dtype)
+    rank = volume.geometry.ndim
+    affine = np.eye(4)
+    affine[:rank, :rank], affine[:rank, 3] = volume.geometry.affine[:-1, :-1], volume.geometry.affine[:-1, -1]
+    image = nib.Nifti1Image(array, affine, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     if header_of is not None and (taken := _forms_of(header_of, volume.geometry)) is not None:
-        taken.set_data_dtype(array.dtype)
-        image = nib.Nifti1Image(array, None, taken)
+        header, axes = taken
+        header.set_data_dtype(array.dtype)
+        image = nib.Nifti1Image(
+            array.reshape((*array.shape[:rank], *[1] * (axes - rank), *array.shape[rank:])), None, header
+        )
     raw = image.to_bytes()
     # no name and no time in the gzip header: the same volume gives the same bytes
     write_bytes(path, gzip.compress(raw, compresslevel=1, mtime=0) if path.name.endswith(".gz") else raw)
 
 
-def _forms_of(path: Path, geometry: Geometry) -> Any:
-    """Return a new header with the forms and units of a NIfTI file; None where it does not hold this grid in mm."""
+def _forms_of(path: Path, geometry: Geometry) -> tuple[Any, int] | None:
+    """Return a new header with the forms and units of a NIfTI file, and its number of axes in space.
+
+    None where it does not hold this grid in mm.
+    """
     if not path.name.lower().endswith(NIFTI) or not path.is_file():
         return None
     source = nib.load(path)
     unit, _ = source.header.get_xyzt_units()
     spacing = source.header["pixdim"][1:4]
-    same = source.shape[:3] == geometry.shape and np.allclose(source.affine, geometry.affine, atol=1e-3)
+    affine = np.asarray(source.affine, np.float64)
+    if geometry.ndim == 2:
+        affine, extra = _in_plane(affine), source.shape[2:3]
+    else:
+        extra = ()
+    same = source.shape[:3] == (*geometry.shape, *extra) and np.allclose(affine, geometry.affine, atol=1e-3)
     if unit not in ("mm", "unknown") or not same or not (np.isfinite(spacing) & (spacing > 0)).all():
         return None
     header = nib.Nifti1Header()
@@ -213,4 +292,4 @@ def _forms_of(path: Path, geometry: Geometry) -> Any:
         header[name] = source.header[name]
     header["pixdim"][:4] = source.header["pixdim"][:4]
     header.set_xyzt_units(unit)
-    return header
+    return header, min(len(source.shape), 3)

@@ -81,21 +81,25 @@ def _use(facts: Facts) -> Iterator[str]:
 
 
 def _how(facts: Facts) -> Iterator[str]:
-    channels = facts.plan.channels
-    several = len(channels) > 1
-    names = [f"scan_{index:04d}.nii.gz" for index in range(len(channels))] if several else ["scan.nii.gz"]
+    channels, picture = facts.plan.channels, _takes_pictures(facts.plan)
+    several = len(channels) > 1 and not picture
+    suffix = ".png" if picture else ".nii.gz"
+    names = [f"scan_{index:04d}{suffix}" for index in range(len(channels))] if several else [f"scan{suffix}"]
     yield "```\nsegpipe predict THIS_FOLDER SCANS -o OUT\n```\n"
     if several:
         files = _listed([f"`{name}` ({channel.name})" for name, channel in zip(names, channels, strict=True)])
         yield f"A scan is {len(names)} files on one grid, such as {files}, or one file with a fourth axis."
     yield "In Python:\n"
     yield "```python\nfrom pathlib import Path\n"
-    yield "from segpipe.dataset.manifest import CaseFiles\nfrom segpipe.dataset.plan import load_image"
+    yield "from segpipe.dataset.manifest import CaseFiles\nfrom segpipe.dataset.load import load_image"
     yield "from segpipe.imaging.files import write_volume\nfrom segpipe.predict.segmenter import Segmenter\n"
     paths = " ".join(f'Path("{name}"),' for name in names)
-    yield f'scan = CaseFiles("scan", ({paths}), None)'
-    yield 'labels = Segmenter.load(Path("THIS_FOLDER"))(load_image(scan))  # on the grid of the file'
-    yield 'write_volume(Path("labels.nii.gz"), labels, header_of=scan.images[0])\n```'
+    reading = ", reading=segmenter.plan.reading" if picture else ""
+    yield 'segmenter = Segmenter.load(Path("THIS_FOLDER"))'
+    yield f'scan = CaseFiles("scan", ({paths}), None{reading})'
+    yield "labels = segmenter(load_image(scan))  # on the grid of the file"
+    unit = ", unit=scan.reading.unit" if picture else ""
+    yield f'write_volume(Path("labels{suffix}"), labels, header_of=scan.images[0]{unit})\n```'
 
 
 def _output(facts: Facts) -> Iterator[str]:
@@ -124,9 +128,15 @@ def _input(facts: Facts) -> Iterator[str]:
         for index, (channel, kind) in enumerate(zip(plan.channels, plan.normalise, strict=True))
     ]
     yield from _table(("channel", "image", "normalised by segpipe to"), *rows)
+    sign, flat = plan.reading.sign, len(plan.spacing) == 2
+    taken = (
+        "Images of any size and spacing are taken. Inside, they are"
+        if flat
+        else "Images of any orientation and spacing are taken. Inside, they are turned to RAS and"
+    )
     yield (
-        f"\nImages of any orientation and spacing are taken. Inside, they are turned to {'RAS'[: len(plan.spacing)]} "
-        f"and resampled to {_size(plan.spacing)} mm; the network sees {_size(plan.patch)} voxels at a time."
+        f"\n{taken} resampled to {_size(plan.spacing)} {sign}; the network sees {_size(plan.patch)} "
+        f"{'pixels' if flat else 'voxels'} at a time."
     )
 
 
@@ -146,7 +156,7 @@ def _training(facts: Facts) -> Iterator[str]:
         ("Data set", told["dataset"]),
         ("Training cases", f"{told['cases']}, of {_counted(told['subjects'], 'subject')}"),
         ("SHA-256 over the content of their files", f"`{told['cases_sha256']}`"),
-        ("Spacing of their images", _range(told["spacing_mm"]["from"], told["spacing_mm"]["to"])),
+        ("Spacing of their images", _range(*spacing_range(facts.origin.training), facts.plan.reading.sign)),
         ("Fold held out", str(told["fold"])),
         ("Steps", f"{told['steps']:,}"),
         ("Seed", str(told["seed"])),
@@ -189,7 +199,8 @@ def _limits(facts: Facts) -> Iterator[str]:
         "Not a medical device: for research, not for diagnosis.",
         f"It has seen {_counted(len(cases), 'image')} of {subjects}, all from the data set "
         f"'{_plain(plan.dataset)}'. How it does on other scanners, protocols, sites, ages and diseases was not tested.",
-        f"Their spacing was {_range(*spacing_range(cases))}. Coarser and finer images are taken, but were not tested.",
+        f"Their spacing was {_range(*spacing_range(cases), plan.reading.sign)}. Coarser and finer images are taken, "
+        "but were not tested.",
         f"It cannot tell whether an image is {known}, or shows the right part of the body: it draws in any case.",
         "What is none of the structures above is drawn as background, or taken for one of them.",
         "No figure on this card is of an untouched test set: that one is scored in the report of `segpipe run`.",
@@ -246,9 +257,13 @@ def _size(values: Sequence[float]) -> str:
     return " x ".join(f"{value:g}" for value in values)
 
 
-def _range(low: Sequence[float], high: Sequence[float]) -> str:
+def _range(low: Sequence[float], high: Sequence[float], sign: str) -> str:
     along = [
-        f"{a:.3g} mm along {axis}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g} to {b:.3g} mm along {axis}"
-        for a, b, axis in zip(low, high, "RAS", strict=False)
+        f"{a:.3g} {sign} along {axis}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g} to {b:.3g} {sign} along {axis}"
+        for a, b, axis in zip(low, high, "xy" if len(low) == 2 else "RAS", strict=True)
     ]
     return _listed(along)
+
+
+def _takes_pictures(plan: Plan) -> bool:
+    return len(plan.spacing) == 2 and not plan.reading.flat

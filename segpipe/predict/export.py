@@ -46,7 +46,7 @@ def export_model(folder: Path, network: UNet, plan: Plan, window: WindowConfig, 
         "window": window.model_dump(mode="json"),
         "made_by": f"segpipe {__version__}",
         "versions": facts.versions,
-        "trained_on": origin.trained_on(plan.dataset),
+        "trained_on": origin.trained_on(plan.dataset, plan.reading.unit),
         "validated_on": origin.validated_on(),
         **origin.export.model_dump(mode="json"),
     }

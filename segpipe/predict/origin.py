@@ -42,7 +42,7 @@ class Origin:
     """Of the artifacts that training read, by stage."""
     export: ExportConfig = field(default_factory=ExportConfig)
 
-    def trained_on(self, dataset: str) -> dict[str, Any]:
+    def trained_on(self, dataset: str, unit: str = "mm") -> dict[str, Any]:
         """Return what the model's description says about the training."""
         low, high = spacing_range(self.training)
         return {
@@ -50,7 +50,7 @@ class Origin:
             "cases": len(self.training),
             "subjects": len({case.subject for case in self.training}),
             "cases_sha256": content_hash(self.training),
-            "spacing_mm": {"from": low, "to": high},
+            f"spacing_{unit}": {"from": low, "to": high},
             "fold": self.fold,
             "seed": self.seed,
             "steps": self.steps,
@@ -68,7 +68,7 @@ class Origin:
 
 
 def spacing_range(cases: Sequence[Case]) -> tuple[list[float], list[float]]:
-    """Return the smallest and the largest spacing (mm) of the source images along R, A, S."""
+    """Return the smallest and the largest spacing of the source images along R, A, S."""
     spacings = [case.native.canonical().spacing for case in cases]
     along = list(zip(*spacings, strict=True))
     return [min(axis) for axis in along], [max(axis) for axis in along]

@@ -20,7 +20,7 @@ from segpipe.nets.unet import UNet
 from segpipe.predict.ensemble import averaged
 from segpipe.predict.window import WindowConfig, predict_scores
 
-SHARED = ("spacing", "normalise", "channels", "labels", "target", "patch")
+SHARED = ("spacing", "normalise", "channels", "labels", "reading", "target", "patch")
 """What the plans of models must agree on before their scores can be averaged."""
 LEFT_RIGHT = 0
 """The axis of a prepared image that runs from left to right."""
@@ -134,6 +134,8 @@ class Segmenter:
         wanted = [channel.name for channel in self.plan.channels]
         if len(scan.array) != len(wanted):
             raise DataError(f"has {len(scan.array)} channel(s); the model needs {len(wanted)}: {', '.join(wanted)}.")
+        if scan.geometry.ndim != (rank := len(self.plan.spacing)):
+            raise DataError(f"is {scan.geometry.ndim}D; the model was trained on {rank}D images. Give it such.")
         if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
             raise DataError("holds voxels that are not numbers (NaN or infinite). Replace them.")
         return prepare_image(scan, self.plan)

@@ -35,9 +35,10 @@ def dice_by_size(scores: Scores, index: Mapping[str, int], unit: str, height: fl
         )
         for number, cloud in enumerate(clouds)
     ]
-    label = f"reference volume ({'powers of ten of ' if powers else ''}{unit})"
+    extent = "area" if unit.endswith("²") else "volume"
+    label = f"reference {extent} ({'powers of ten of ' if powers else ''}{unit})"
     axes = [left_axis(y, (LEFT, RIGHT), "Dice"), bottom_axis(x, height + 6, label)]
-    return figure((WIDTH, height + 48), "Dice of each case over the volume of the reference", *axes, *groups)
+    return figure((WIDTH, height + 48), f"Dice of each case over the {extent} of the reference", *axes, *groups)
 
 
 def _points(scores: Scores, structure: str) -> Sequence[tuple[str, float, float]]:

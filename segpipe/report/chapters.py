@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, subgroups, tables
+from segpipe.report import cohort, curves, gallery, headline, latent, methods, provenance, repeats, subgroups, tables
 from segpipe.report.agreement import Agreement, agreements, bland_altman, reliability_table
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
@@ -21,12 +21,10 @@ from segpipe.report.svg import element
 from segpipe.report.viewer import pack, structures_of, too_large
 from segpipe.report.wording import (
     counted,
-    name_of,
     p_value,
     percent,
     shown,
     signed,
-    unit_of,
     volume_digits,
     without_paths,
 )
@@ -57,8 +55,9 @@ def show(material: Material, pick: Pick, config: ReportConfig) -> Shown:
     case = next(case for case in material.dataset.cases if case.id == pick.case)
     assert material.predictions is not None, "cases are only picked where there are predictions"
     groups = material.dataset.header.labels.groups()
-    prediction = material.predictions / f"{case.id}.nii.gz"
-    job = CutJob(material.dataset.files(case), prediction, groups, config.channel, config.margin_mm)
+    files = material.dataset.files(case)
+    prepared = material.prepared[case.id] if material.prepared and material.rank == 2 else None
+    job = CutJob(files, material.predictions / files.prediction, groups, config.channel, config.margin_mm, prepared)
     try:
         return Shown(pick, cut_case(job))
     except SegpipeError as error:
@@ -85,8 +84,9 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "confidence": percent(material.confidence),
         "clouds": _clouds(material),
         "agreement": _agreement(material, volumes),
-        "reliability": reliability_table(volumes, unit_of("vol_diff_mm3", material.rank)),
+        "reliability": reliability_table(volumes, material.unit_of("vol_diff_mm3")),
         "subgroups": subgroups.chapter(material),
+        "extent": material.extent,
         "left_out": max(len(volumes) - MOST_PANELS, 0),
         "curves": [
             *curves.charts(material.training, _first_training(material), last=_kept_last(material)),
@@ -97,6 +97,8 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],
         "flat": all(len(list(shown.cut.planes())) == 1 for shown in cases if shown.cut),
+        "pictures": material.rank == 2,
+        "error_keys": list(gallery.keys(len(material.dataset.header.labels.names))),
         "oriented": any(shown.cut.oriented for shown in cases if shown.cut),
         "viewer": _viewer(material, config, cases),
         "columns": tables.columns(material),
@@ -149,9 +151,9 @@ def _clouds(material: Material) -> list[dict[str, Any]]:
         notes = ["hollow: beyond the end of the axis"] if beyond(clouds, metric) else []
         if crowded(clouds):
             notes.append("only outlying cases have a dot")
-        chart = raincloud(clouds, metric, material.index, material.rank)
-        charts.append({"title": name_of(metric), "note": "; ".join(notes), "legend": "", "svg": chart})
-    unit = unit_of("vol_ref_mm3", material.rank)
+        chart = raincloud(clouds, metric, material.index, material.rank, material.dataset.header.reading.unit)
+        charts.append({"title": material.name_of(metric), "note": "; ".join(notes), "legend": "", "svg": chart})
+    unit = material.unit_of("vol_ref_mm3")
     if svg := dice_by_size(scores, material.index, unit, BY_SIZE_HEIGHT):
         note = "do small ones fare worse?"
         charts.append({"title": "Dice by size", "note": note, "legend": _legend(scores.structures), "svg": svg})
@@ -167,7 +169,7 @@ def _legend(names: Sequence[str]) -> Markup:
 
 
 def _agreement(material: Material, volumes: Sequence[Agreement]) -> list[dict[str, Any]]:
-    unit = unit_of("vol_diff_mm3", material.rank)
+    unit = material.unit_of("vol_diff_mm3")
     largest = sorted(volumes, key=lambda a: -abs(a.relative) if math.isfinite(a.relative) else 0.0)[:MOST_PANELS]
     return [
         {
@@ -202,9 +204,9 @@ def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]
         case = one.pick.case
         figures = f"Dice {shown(dice[case], 'dice')}"
         if case in distance:
-            figures += f" · HD95 {shown(distance[case], 'hd95_mm')} mm"
+            figures += f" · HD95 {shown(distance[case], 'hd95_mm')} {material.unit}"
         svg = Markup()
-        if one.cut:
+        if one.cut and material.rank > 2:
             svg = picture(one.cut, groups, widths[id(one.cut)], f"{one.pick.role}: {case}, {figures}")
         found.append(
             {
@@ -213,6 +215,7 @@ def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]
                 "number": material.index[case],
                 "figures": figures,
                 "svg": svg,
+                "panels": gallery.panels(one.cut, groups) if one.cut and material.rank == 2 else [],
                 "reason": one.reason,
             }
         )
@@ -223,7 +226,7 @@ def _viewer(material: Material, config: ReportConfig, cases: Sequence[Shown]) ->
     labels = material.dataset.header.labels
     structures = structures_of(labels)
     fit = [one for one in cases if one.cut and not too_large(one.cut, config.viewer_limit_mm)]
-    if not (config.viewer and structures and fit):
+    if not (config.viewer and structures and fit) or material.rank == 2:  # panels show the whole of it already
         return None
     room = config.viewer_megabytes * MEGABYTE / len(fit)
     volumes = [

@@ -30,10 +30,10 @@ class Colouring:
     """Case id -> class; a case without one is not known."""
 
 
-def colourings(cases: Sequence[Case], rank: int) -> list[Colouring]:
+def colourings(cases: Sequence[Case], rank: int, sign: str = "mm") -> list[Colouring]:
     """Return what the cases may be coloured by: volume of all structures, and the first covariate that varies."""
     volumes = {case.id: sum(case.volumes_mm3.values()) for case in cases if case.volumes_mm3}
-    unit = "mm²" if rank == 2 else "mm³"
+    unit = sign + ("²" if rank == 2 else "³")
     found = [_graded(f"{'area' if rank == 2 else 'volume'} of all structures", volumes, unit)]
     names = dict.fromkeys(name for case in cases for name in case.covariates)
     found += [

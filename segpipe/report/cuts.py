@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.core.errors import ConfigError, GeometryError
+from segpipe.dataset.load import load_image, load_labels, load_prediction
 from segpipe.dataset.manifest import CaseFiles
-from segpipe.dataset.plan import load_image
-from segpipe.imaging.files import read_volume
+from segpipe.dataset.prepare import Prepared
+from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.masks import Box, box_of
+from segpipe.imaging.resample import resample_image
 from segpipe.imaging.volume import Volume
 
 CONTRAST = (0.5, 99.5)
@@ -33,9 +35,11 @@ class Cut:
         image: (X, Y, Z) grey values.
         truth: (X, Y, Z) label values.
         prediction: (X, Y, Z) label values.
-        spacing: Voxel sizes in mm.
+        spacing: Voxel sizes in the unit of lengths.
         centre: Voxel through which the planes go: of the reference, the one nearest to its centroid.
         oriented: Whether left and right mean something: not in 2D.
+        colour: (X, Y, 3) of a 2D image in colour.
+        weight: (X, Y), how much each pixel of a 2D image counted in training, where that was told.
     """
 
     image: NDArray[np.uint8]
@@ -44,6 +48,8 @@ class Cut:
     spacing: tuple[float, float, float]
     centre: tuple[int, int, int]
     oriented: bool
+    colour: NDArray[np.uint8] | None = None
+    weight: NDArray[np.float32] | None = None
 
     @property
     def extent(self) -> tuple[float, ...]:
@@ -94,6 +100,8 @@ class CutJob:
     structures: Mapping[str, tuple[int, ...]]
     channel: int
     margin_mm: float
+    prepared: Prepared | None = None
+    """What the network saw of it, for the weight map."""
 
 
 def cut_case(job: CutJob) -> Cut:
@@ -109,8 +117,11 @@ def cut_case(job: CutJob) -> Cut:
         raise ConfigError(f"report.channel={job.channel}: the images have channels 0 to {len(image.array) - 1}.")
     if job.files.label is None:
         raise GeometryError(f"{job.files.id}: has no reference to show.")
+    every = image.canonical()
     image = Volume(image.array[job.channel : job.channel + 1], image.geometry)
-    volumes = [volume.canonical() for volume in (image, read_volume(job.files.label), read_volume(job.prediction))]
+    volumes = [
+        volume.canonical() for volume in (image, load_labels(job.files), load_prediction(job.prediction, job.files))
+    ]
     if len({volume.geometry.shape for volume in volumes}) > 1:
         raise GeometryError(f"{job.files.id}: image, reference and prediction have different shapes.")
     grey, truth, predicted = (_deep(volume.array[0]) for volume in volumes)
@@ -128,8 +139,26 @@ def cut_case(job: CutJob) -> Cut:
         predicted[box.slices].astype(np.int32),
         spacing,
         centre,
-        oriented=volumes[0].geometry.ndim == 3,
+        oriented=every.geometry.ndim == 3,
+        colour=_colour(every, box),
+        weight=_weight(job.prepared, every.geometry, box),
     )
+
+
+def _colour(image: Volume, box: Box) -> NDArray[np.uint8] | None:
+    """Return the part in a box (X, Y, 3) of an image of three channels, all scaled alike; None for any other."""
+    if image.geometry.ndim != 2 or len(image.array) != 3:
+        return None
+    part = image.array[(slice(None), *box.slices[:2])]
+    return np.ascontiguousarray(np.moveaxis(_grey(part), 0, -1))
+
+
+def _weight(prepared: Prepared | None, grid: Geometry, box: Box) -> NDArray[np.float32] | None:
+    """Return the weight map in a box (X, Y) of a 2D image's grid; None where none was made."""
+    if grid.ndim != 2 or prepared is None or prepared.weight is None:
+        return None
+    weight = Volume(np.asarray(prepared.weight, np.float32), prepared.geometry)
+    return np.asarray(resample_image(weight, grid.cropped(box.start[:2], box.shape[:2]), order=1).array[0], np.float32)
 
 
 def _deep(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -174,7 +174,7 @@ def _bias(material: Material, volumes: list[Agreement]) -> Iterator[Finding]:
             yield Finding(
                 2,
                 f"{a.structure} is drawn too {'large' if a.relative > 0 else 'small'}.",
-                f"On average by {number(abs(a.relative) * 100, 1)}{NARROW}% of its volume.",
+                f"On average by {number(abs(a.relative) * 100, 1)}{NARROW}% of its {material.extent}.",
             )
 
 

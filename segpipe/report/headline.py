@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from segpipe.report.agreement import Agreement
 from segpipe.report.material import Material
 from segpipe.report.repeats import spread_of_dice
-from segpipe.report.wording import NARROW, UNDEFINED, name_of, percent, shown, signed, span, unit_of, volume_digits
+from segpipe.report.wording import NARROW, UNDEFINED, percent, shown, signed, span, volume_digits
 from segpipe.score.summary import Summary
 
 MILLILITRE = 1000
@@ -29,7 +29,7 @@ def tiles(material: Material, volumes: list[Agreement]) -> list[Tile]:
     several = len(material.scores.structures) > 1
     return [
         _mean(f"Mean Dice{f', {len(material.scores.structures)} structures' if several else ''}", material, "dice"),
-        _mean(name_of(nsd), material, nsd) if nsd else Tile("NSD", UNDEFINED, _no_surface(material)),
+        _mean(material.name_of(nsd), material, nsd) if nsd else Tile("NSD", UNDEFINED, _no_surface(material)),
         _distance(material),
         _bias(material, volumes),
     ]
@@ -52,8 +52,8 @@ def _distance(material: Material) -> Tile:
         return Tile("HD95, median", UNDEFINED, _no_surface(material))
     if not math.isfinite(f.median):
         return Tile("HD95, median", UNDEFINED, "no case has one")
-    worst = f"worst {shown(f.worst, 'hd95_mm')}{NARROW}mm"
-    return Tile("HD95, median", f"{shown(f.median, 'hd95_mm')}{NARROW}mm", worst + _undefined(f))
+    worst = f"worst {shown(f.worst, 'hd95_mm')}{NARROW}{material.unit}"
+    return Tile("HD95, median", f"{shown(f.median, 'hd95_mm')}{NARROW}{material.unit}", worst + _undefined(f))
 
 
 def _no_surface(material: Material) -> str:
@@ -67,16 +67,16 @@ def _undefined(f: Summary) -> str:
 def _bias(material: Material, volumes: list[Agreement]) -> Tile:
     known = [a for a in volumes if math.isfinite(a.relative)]
     if not known:
-        return Tile("Volume bias", UNDEFINED, "no case has one")
+        return Tile(f"{material.extent.capitalize()} bias", UNDEFINED, "no case has one")
     a = max(known, key=lambda a: abs(a.relative))
     several = len(volumes) > 1
-    unit, divisor = unit_of("vol_diff_mm3", material.rank), 1
+    unit, divisor = material.unit_of("vol_diff_mm3"), 1
     if unit == "mm³" and float(a.volumes.middle.mean()) > LARGE:
         unit, divisor = "mL", MILLILITRE
     bias, (low, high) = a.bias / divisor, (limit / divisor for limit in a.limits)
-    notes = [f"{a.structure}: " if several else "", f"{signed(a.relative * 100, 1)}{NARROW}% of its volume"]
+    notes = [f"{a.structure}: " if several else "", f"{signed(a.relative * 100, 1)}{NARROW}% of its {material.extent}"]
     if math.isfinite(low):
         digits = volume_digits(max(abs(low), abs(high)))
         notes.append(f"; limits of agreement {signed(low, digits)} to {signed(high, digits)}")
-    label = "Volume bias, the largest" if several else "Volume bias"
+    label = f"{material.extent.capitalize()} bias" + (", the largest" if several else "")
     return Tile(label, f"{signed(bias, volume_digits(bias))}{NARROW}{unit}", "".join(notes))

@@ -150,7 +150,7 @@ def _maps(latent: Latent, dataset: Dataset) -> list[dict[str, Any]]:
     if not points:
         return []
     rank = len(dataset.cases[0].shape)
-    ways: list[Colouring | None] = [*colourings(dataset.cases, rank)]
+    ways: list[Colouring | None] = [*colourings(dataset.cases, rank, dataset.header.reading.sign)]
     mapped = {dataset.cases[point["case"]].id for point in points}
     return [
         {

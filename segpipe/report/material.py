@@ -14,11 +14,13 @@ from segpipe.core.stage import Artifact, Inputs
 from segpipe.core.store import HISTORY, RECEIPT
 from segpipe.dataset.manifest import Dataset, read_jsonl
 from segpipe.dataset.plan import Plan
+from segpipe.dataset.prepare import PreparedSet
 from segpipe.report.latent import Latent, read_latent
 from segpipe.report.scores import Scores
-from segpipe.report.wording import without_paths
+from segpipe.report.wording import name_of, unit_of, without_paths
 from segpipe.score.interval import METHOD
 from segpipe.score.summary import OVERALL, Summary
+from segpipe.score.table import known_name
 
 STAGES = ("ingest", "preprocess", "pretrain", "train", "infer", "evaluate")
 
@@ -75,6 +77,7 @@ class Material:
     """What pretraining wrote about its latent space."""
     divided: Mapping[str, tuple[str, ...]]
     """Ids of the ``training`` and ``validation`` cases."""
+    prepared: PreparedSet | None
     predictions: Path | None
     refused: Mapping[str, str]
     """Cases that could not be segmented, and why."""
@@ -89,6 +92,29 @@ class Material:
     def rank(self) -> int:
         """2 or 3 axes."""
         return len(self.dataset.cases[0].shape) if self.dataset.cases else 3
+
+    @property
+    def unit(self) -> str:
+        """The unit of lengths, as people write it."""
+        return self.dataset.header.reading.sign
+
+    @property
+    def dot(self) -> str:
+        """What an image is made of."""
+        return "pixel" if self.rank == 2 else "voxel"
+
+    @property
+    def extent(self) -> str:
+        """What a structure has."""
+        return "area" if self.rank == 2 else "volume"
+
+    def name_of(self, metric: str) -> str:
+        """Return a metric's name for people."""
+        return name_of(metric, self.rank, self.dataset.header.reading.unit)
+
+    def unit_of(self, metric: str) -> str:
+        """Return the unit of a metric to print."""
+        return unit_of(metric, self.rank, self.dataset.header.reading.unit)
 
     @property
     def index(self) -> dict[str, int]:
@@ -131,7 +157,7 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         parts={part: _figures(rows) for part, rows in summary.get("parts", {}).items()},
         repeats={name: _figures(one.get("scores", [])) for name, one in repeats.items()} if len(repeats) > 1 else {},
         trainings={name: _receipt("train", artifact) for name, artifact in trainings.items()},
-        definitions=summary.get("definitions", {}),
+        definitions={known_name(name): text for name, text in summary.get("definitions", {}).items()},
         confidence=float(summary.get("confidence", 0.95)),
         interval=str(summary.get("interval", METHOD)),
         subgroups=summary.get("subgroups", []),
@@ -144,6 +170,7 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         pretraining=read_curves(pretrain / HISTORY) if pretrain else {},
         latent=read_latent(pretrain / "latent") if pretrain else None,
         divided={part: tuple(ids) for part, ids in (_json(train / "cases.json") if train else {}).items()},
+        prepared=PreparedSet(folder) if (folder := inputs.get("preprocess")) else None,
         predictions=infer / "predictions" if infer and (infer / "predictions").is_dir() else None,
         refused={row["case"]: row["reason"] for row in _rows(infer / "failed.jsonl")} if infer else {},
     )
@@ -171,7 +198,8 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> Figures:
     known: list[dict[str, Any]] = [
         {k: math.nan if value is None else value for k, value in row.items()} for row in rows
     ]
-    return {(figure.label, figure.metric): figure for figure in (Summary(**row) for row in known)}
+    figures = [Summary(**(row | {"metric": known_name(row["metric"])})) for row in known]
+    return {(figure.label, figure.metric): figure for figure in figures}
 
 
 def _receipt(stage: str, artifact: Artifact) -> Receipt:

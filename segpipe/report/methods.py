@@ -1,11 +1,11 @@
 """The methods in sentences, written from the settings and the plan that this run went by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segpipe.report.material import Material, Receipt
-from segpipe.report.wording import counted, grid, listed, name_of, percent
+from segpipe.report.wording import counted, grid, listed, percent
 
 AUGMENTATIONS = {
     "spatial": "rotation and scaling",
@@ -69,11 +69,11 @@ def planned(material: Material) -> list[tuple[str, str, str]]:
     if plan is None:
         return []
     values = {
-        "spacing": f"{grid(plan.spacing)} mm",
-        "patch": f"{grid(plan.patch)} voxels",
+        "spacing": f"{grid(plan.spacing)} {material.unit}",
+        "patch": f"{grid(plan.patch)} {material.dot}s",
         "depth": counted(plan.topology.depth, "step"),
         "batch": counted(plan.batch, "patch", "patches"),
-        "target": TARGETS.get(plan.target.kind, plan.target.kind),
+        "target": _target(material),
     }
     values |= {
         f"normalise {channel.name}": _words(kind.kind)
@@ -94,16 +94,19 @@ def _data(material: Material) -> Iterator[str]:
     names = [f"{s.name} ({', '.join(map(str, s.values))})" for s in header.labels.structures]
     yield f"Structures and their label values: {listed(names, len(names))}."
     if header.labels.ignore is not None:
-        yield f"Voxels of value {header.labels.ignore} are unannotated: they neither train nor count."
+        dots = f"{material.dot.capitalize()}s"
+        yield f"{dots} of value {header.labels.ignore} are unannotated: they neither train nor count."
+    if header.reading.unit == "px":
+        yield "The size of a pixel is not known: all lengths and areas are in pixels."
     if header.labels.overlapping:
         yield "Some structures are made of several label values and overlap."
     check = "settings.ingest.check"
     tolerance, degrees = receipt(f"{check}.tolerance_mm"), receipt(f"{check}.tolerance_degrees")
     if tolerance is not None and degrees is not None:
         yield (
-            "Of every case it was checked that its files can be read to the end, that spacing and voxel values are "
+            "Of every case it was checked that its files can be read to the end, that spacing and values are "
             "plausible, that label values are declared, and that images and reference share a grid (within "
-            f"{tolerance:g} mm and {degrees:g}°); {counted(len(data.quarantined), 'case')} failed and "
+            f"{tolerance:g} {material.unit} and {degrees:g}°); {counted(len(data.quarantined), 'case')} failed and "
             f"{'was' if len(data.quarantined) == 1 else 'were'} set aside."
         )
 
@@ -154,12 +157,12 @@ def _preprocessing(material: Material) -> Iterator[str]:
         return
     ways = list(dict.fromkeys(_words(kind.kind) for kind in plan.normalise))
     yield (
-        f"Images were cropped to what they show, resampled to {grid(plan.spacing)} mm "
-        f"(along {AXES[: len(plan.spacing)]}) and normalised channel by channel "
+        f"Images were cropped to what they show, resampled to {grid(plan.spacing)} {material.unit} "
+        f"(along {'x, y' if len(plan.spacing) == 2 else AXES}) and normalised channel by channel "
         f"({listed(ways)}); what was measured for this was measured on the "
         "cases to develop only."
     )
-    yield f"The network learns {TARGETS.get(plan.target.kind, plan.target.kind)}."
+    yield f"The network learns {_target(material)}."
     weight = material.receipt("preprocess")("settings.preprocess.weight.kind")
     if weight:
         yield f"In the loss, {WEIGHTS.get(weight, _words(weight))}."
@@ -194,7 +197,7 @@ def _training(material: Material) -> Iterator[str]:
     loss = receipt("settings.train.loss.kind") or FOR_TARGET.get(target, "")
     yield (
         f"Training took {fit.get('steps')} steps"
-        + (f" of {material.plan.batch} patches of {grid(material.plan.patch)} voxels" if material.plan else "")
+        + (f" of {material.plan.batch} patches of {grid(material.plan.patch)} {material.dot}s" if material.plan else "")
         + (f", on {LOSSES.get(loss, _words(loss))}" if loss else "")
         + f" (seed {fit.get('seed')}, precision {fit.get('precision')})."
     )
@@ -206,8 +209,8 @@ def _training(material: Material) -> Iterator[str]:
     )
     foreground = receipt("settings.train.sampling.foreground")
     if foreground is not None:
-        yield f"Of each batch, {percent(foreground)} of the patches were drawn around a labelled voxel."
-    yield from _augmentation(receipt)
+        yield f"Of each batch, {percent(foreground)} of the patches were drawn around a labelled {material.dot}."
+    yield from _augmentation(receipt, material.rank)
     kept = "the last one was kept" if fit.get("keep") == "last" else "the one with the highest mean Dice was kept"
     yield (
         f"A running average of the weights (decay {fit.get('average')}) was validated on whole images every "
@@ -218,13 +221,13 @@ def _training(material: Material) -> Iterator[str]:
         yield "The encoder was pretrained on the images alone" + (f" ({_words(kind)})." if kind else ".")
 
 
-def _augmentation(receipt: Receipt) -> Iterator[str]:
+def _augmentation(receipt: Receipt, rank: int) -> Iterator[str]:
     augment = receipt("settings.train.augment")
     if not isinstance(augment, dict):
         return
     used = [f"{words} ({percent(augment[key])})" for key, words in AUGMENTATIONS.items() if augment.get(key)]
     if axes := augment.get("mirror_axes"):
-        used.append(f"mirroring along {listed([AXES[axis] for axis in axes])}")
+        used.append(f"mirroring along {_along(axes, rank)}")
     yield f"Patches were varied by {listed(used, len(used))}." if used else "Patches were not varied."
 
 
@@ -243,7 +246,7 @@ def _prediction(material: Material) -> Iterator[str]:
         "on the grid of their own input file."
     )
     if axes := window.get("mirror_axes"):
-        yield f"Predictions of images mirrored along {listed([AXES[axis] for axis in axes])} were averaged."
+        yield f"Predictions of images mirrored along {_along(axes, material.rank)} were averaged."
     if names := receipt("settings.infer.clean.largest_only"):
         yield f"Of {listed(names)} only the largest connected part was kept."
 
@@ -251,8 +254,8 @@ def _prediction(material: Material) -> Iterator[str]:
 def _evaluation(material: Material) -> Iterator[str]:
     receipt = material.receipt("evaluate")
     known = [metric for metric in material.scores.main if metric in material.definitions]
-    ids = [f"{name_of(metric)} is {material.definitions[metric]}" for metric in known]
-    yield "Predictions were compared with the reference on the grid of the input file, in mm."
+    ids = [f"{material.name_of(metric)} is {material.definitions[metric]}" for metric in known]
+    yield f"Predictions were compared with the reference on the grid of the input file, in {material.unit}."
     if ids:
         yield (
             f"Definitions: {'; '.join(ids)}. A voxel surface is what an erosion takes away; a surfel surface is "
@@ -280,6 +283,15 @@ def _evaluation(material: Material) -> Iterator[str]:
             "Subgroups were compared by Kruskal and Wallis' test on the mean Dice of subjects, p corrected after Holm "
             f"for {counted(len(material.subgroups), 'covariate')}."
         )
+
+
+def _target(material: Material) -> str:
+    kind = material.plan.target.kind if material.plan else ""
+    return TARGETS.get(kind, kind).replace("voxel", material.dot)
+
+
+def _along(axes: Sequence[int], rank: int) -> str:
+    return listed([("xy" if rank == 2 else AXES)[axis] for axis in axes if axis < rank])
 
 
 def _words(kind: Any) -> str:

@@ -45,7 +45,7 @@ class Cloud:
         return np.asarray(list(self.values.values()), np.float64)
 
 
-def raincloud(clouds: Sequence[Cloud], metric: str, index: Mapping[str, int], rank: int) -> Markup:
+def raincloud(clouds: Sequence[Cloud], metric: str, index: Mapping[str, int], rank: int, unit: str = "mm") -> Markup:
     """Return the chart: half violin, interquartile bar, mean with interval, a dot for each case."""
     drawn = [cloud for cloud in clouds if cloud.values]
     tall = len(drawn) < MOST_TALL
@@ -62,8 +62,8 @@ def raincloud(clouds: Sequence[Cloud], metric: str, index: Mapping[str, int], ra
         parts += _box(cloud, scale, top + height * (0.5 if tall else 0.12))
         parts += _dots(cloud, scale, top + height * (0.72 if tall else 0.55), index, only_far=only_far)
         rows.append(element("g", *parts, class_=f"s{cloud.colour}"))
-    unit = unit_of(metric, rank)
-    label = name_of(metric) + (f" ({unit})" if unit else "")
+    sign = unit_of(metric, rank, unit)
+    label = name_of(metric, rank, unit) + (f" ({sign})" if sign else "")
     axis = bottom_axis(scale, bottom + 4, label)
     said = f"{label} of each case, by structure: {', '.join(cloud.name for cloud in drawn)}"
     return figure((WIDTH, bottom + 44), said, axis, *rows)

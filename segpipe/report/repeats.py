@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.report.material import Figures, Material
-from segpipe.report.wording import UNDEFINED, name_of, number, shown, span, unit_of
+from segpipe.report.wording import UNDEFINED, number, shown, span
 from segpipe.score.summary import OVERALL
 
 ALL = "Mean of structures"
@@ -31,8 +31,8 @@ def by_part(material: Material) -> list[dict[str, Any]]:
                     {
                         "part": PARTS.get(part, part) if first else "",
                         "structure": ALL if structure == OVERALL else structure,
-                        "metric": name_of(metric),
-                        "unit": unit_of(metric, material.rank),
+                        "metric": material.name_of(metric),
+                        "unit": material.unit_of(metric),
                         "mean": shown(f.mean, metric),
                         "interval": span(f.low, f.high, metric),
                         "median": shown(f.median, metric),
@@ -55,8 +55,8 @@ def over_seeds(material: Material) -> dict[str, Any] | None:
             rows.append(
                 {
                     "structure": ALL if structure == OVERALL else structure,
-                    "metric": name_of(metric),
-                    "unit": unit_of(metric, material.rank),
+                    "metric": material.name_of(metric),
+                    "unit": material.unit_of(metric),
                     "mean": number(float(values.mean()), DIGITS),
                     "sd": number(float(values.std(ddof=1)), DIGITS),
                     "each": [number(float(value), DIGITS) for value in values],

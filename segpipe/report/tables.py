@@ -8,12 +8,10 @@ from typing import Any
 from segpipe.report.material import Material
 from segpipe.report.wording import (
     UNDEFINED,
-    name_of,
     number,
     shown,
     signed,
     span,
-    unit_of,
     volume_digits,
 )
 from segpipe.score.summary import OVERALL, Summary
@@ -53,8 +51,8 @@ def accuracy(material: Material, metrics: Sequence[str]) -> list[dict[str, Any]]
 def _accuracy_row(material: Material, f: Summary) -> dict[str, Any]:
     metric = f.metric
     return {
-        "metric": name_of(metric),
-        "unit": unit_of(metric, material.rank),
+        "metric": material.name_of(metric),
+        "unit": material.unit_of(metric),
         "mean": shown(f.mean, metric),
         "interval": span(f.low, f.high, metric),
         "median": shown(f.median, metric),
@@ -70,12 +68,12 @@ def _accuracy_row(material: Material, f: Summary) -> dict[str, Any]:
 def columns(material: Material) -> list[tuple[str, str]]:
     """Return the header of the table of cases: (name, unit)."""
     scores = material.scores
-    named = [(name_of("dice"), "")]
+    named = [(material.name_of("dice"), "")]
     if 1 < len(scores.structures) <= MOST_COLUMNS:
         named += [(f"Dice {structure}", "") for structure in scores.structures]
-    named += [(name_of(metric), unit_of(metric, material.rank)) for metric in _distances(material)]
+    named += [(material.name_of(metric), material.unit_of(metric)) for metric in _distances(material)]
     if _whole(material):
-        unit = unit_of("vol_ref_mm3", material.rank)
+        unit = material.unit_of("vol_ref_mm3")
         named += [("Reference", unit), ("Δ", unit), ("Δ", "%")]
     subject = [("Subject", "")] if _grouped(material) else []
     return [("Case", ""), *subject, *named, ("Remark", "")]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from segpipe.imaging.reading import SIGNS
 from segpipe.score.case import meaning
 
 UNDEFINED = "\N{EN DASH}"
@@ -28,17 +29,18 @@ NAMES = {
 }
 
 
-def name_of(metric: str) -> str:
-    """Return a metric's name for people: ``nsd_1mm`` is ``NSD at 1 mm``."""
+def name_of(metric: str, rank: int = 3, unit: str = "mm") -> str:
+    """Return a metric's name for people: ``nsd_1mm`` is ``NSD at 1 mm``; the "volumes" of 2D images are areas."""
     if tolerance := re.fullmatch(r"nsd_([\d.e-]+)mm", metric):
-        return f"NSD at {tolerance[1]} mm"
-    return NAMES.get(metric, metric)
+        return f"NSD at {tolerance[1]} {SIGNS[unit]}"
+    name = NAMES.get(metric, metric)
+    return name.replace("volume", "area").replace("Volume", "Area") if rank == 2 else name
 
 
-def unit_of(metric: str, rank: int) -> str:
-    """Return the unit to print; the "volumes" of 2D images are areas."""
-    unit = meaning(metric).unit
-    return ("mm²" if rank == 2 else "mm³") if unit == "mm3" else unit
+def unit_of(metric: str, rank: int, unit: str = "mm") -> str:
+    """Return the unit to print, where ``unit`` is that of the data set's lengths."""
+    kind = meaning(metric).unit
+    return {"mm": SIGNS[unit], "mm3": SIGNS[unit] + ("²" if rank == 2 else "³")}.get(kind, kind)
 
 
 def number(value: float, digits: int) -> str:

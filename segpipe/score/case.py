@@ -63,6 +63,15 @@ def meaning(metric: str) -> Meaning:
     return _MEANINGS[metric]
 
 
+def is_metric(name: str) -> bool:
+    """Tell whether a metric has this name."""
+    try:
+        meaning(name)
+    except KeyError:
+        return False
+    return True
+
+
 def definition(metric: str) -> str:
     """Return the definition to print beside a number: ``nsd_1mm`` is ``nsd[surfel,1mm]``."""
     return meaning(metric).definition

@@ -2,16 +2,37 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.core.atomic import write_text
 from segpipe.core.errors import ArtifactError
+from segpipe.score.case import is_metric
 
 HEADER = ("case", "label", "metric", "value", "part")
 ERROR = "error"
 """The metric of a row that says why a case could not be scored."""
+
+
+LENGTH = re.compile(r"(?:mm|um|px)([23]?)$")
+
+
+def told_name(metric: str, unit: str, rank: int) -> str:
+    """Return a metric's name as files tell it: ``hd95_mm`` is ``hd95_px`` where that is the unit of lengths.
+
+    ``vol_ref_mm3`` is ``vol_ref_mm2`` in 2D.
+    """
+    if not is_metric(metric):
+        return metric
+    return LENGTH.sub(lambda found: unit + (str(rank) if found[1] else ""), metric)
+
+
+def known_name(told: str) -> str:
+    """Return the name by which a metric is known, whatever the unit in a file's name of it."""
+    known = LENGTH.sub(lambda found: "mm" + ("3" if found[1] else ""), told)
+    return known if is_metric(known) else told
 
 
 @dataclass(frozen=True)
@@ -38,12 +59,19 @@ def error_row(case: str, message: str, part: str = "test") -> Row:
     return Row(case, "", ERROR, message, part)
 
 
-def write_scores(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows, whole or not at all. Numbers come back exactly; an undefined one is written ``nan``."""
+def write_scores(path: Path, rows: Iterable[Row], unit: str = "mm", rank: int = 3) -> None:
+    """Write rows, whole or not at all. Numbers come back exactly; an undefined one is written ``nan``.
+
+    Args:
+        path: Of the table.
+        rows: By the names of metrics that are known; the table names the unit of lengths instead of mm.
+        unit: That unit.
+        rank: Axes of the images: the "volumes" of two are areas.
+    """
     lines = [_line(HEADER)]
     for row in rows:
         value = row.value if isinstance(row.value, str) else repr(float(row.value))
-        lines.append(_line((row.case, row.label, row.metric, value, row.part)))
+        lines.append(_line((row.case, row.label, told_name(row.metric, unit, rank), value, row.part)))
     write_text(path, "".join(lines))
 
 
@@ -80,6 +108,6 @@ def _row(path: Path, line: int, fields: list[str]) -> Row:
     if metric == ERROR:
         return Row(case, label, metric, value, part)
     try:
-        return Row(case, label, metric, float(value), part)
+        return Row(case, label, known_name(metric), float(value), part)
     except ValueError as error:
         raise ArtifactError(f"{path}, line {line}: {value!r} is no number.") from error

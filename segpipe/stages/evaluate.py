@@ -14,16 +14,16 @@ from segpipe.core.errors import DataError, SegpipeError
 from segpipe.core.parallel import run_cases
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
-from segpipe.dataset.manifest import Dataset
+from segpipe.dataset.load import load_labels, load_prediction
+from segpipe.dataset.manifest import CaseFiles, Dataset
 from segpipe.dataset.settings import IngestConfig
-from segpipe.imaging.files import read_volume
 from segpipe.imaging.labels import LabelSet
 from segpipe.score.case import MetricsConfig, definition, score_case
 from segpipe.score.interval import METHOD
 from segpipe.score.subgroups import SubgroupsConfig, subgroups
 from segpipe.score.summary import OVERALL, columns, over_structures, summarise
 from segpipe.score.summary import Summary as Figures
-from segpipe.score.table import Row, error_row, write_scores
+from segpipe.score.table import Row, error_row, told_name, write_scores
 from segpipe.score.volumes import compare_volumes, described
 
 TOLERANCE_MM = 1e-2
@@ -56,7 +56,7 @@ class ScoreJob:
     """One prediction and its truth."""
 
     prediction: Path
-    truth: Path
+    files: CaseFiles
     labels: LabelSet
     metrics: MetricsConfig
 
@@ -66,9 +66,9 @@ def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
     try:
         if not job.prediction.is_file():
             raise DataError(f"{job.prediction.name}: there is no prediction. Look at the log of infer.")
-        prediction, truth = read_volume(job.prediction), read_volume(job.truth)
+        prediction, truth = load_prediction(job.prediction, job.files), load_labels(job.files)
         if not prediction.geometry.matches(truth.geometry, TOLERANCE_MM):
-            raise DataError(f"{job.prediction.name}: lies on another grid than {job.truth.name}.")
+            raise DataError(f"{job.prediction.name}: lies on another grid than its label map.")
         return score_case(
             prediction.array[0].astype(int),
             truth.array[0].astype(int),
@@ -87,9 +87,11 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     config = settings.evaluate
     parts: dict[str, str] = json.loads((inputs["infer"] / "held_out.json").read_text())
     jobs = {
-        case.id: ScoreJob(_prediction(inputs, case.id), truth, dataset.header.labels, config.metrics)
-        for case in dataset.cases
-        if case.id in parts and (truth := dataset.files(case).label) is not None
+        case.id: ScoreJob(
+            inputs["infer"] / "predictions" / files.prediction, files, dataset.header.labels, config.metrics
+        )
+        for case, files in ((case, dataset.files(case)) for case in dataset.cases)
+        if case.id in parts and files.label is not None
     }
     results: dict[str, dict[tuple[str, str], float] | str] = {}
     with work.progress("scoring", len(jobs)) as advance:
@@ -97,19 +99,16 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
             results[case] = result
             advance(1)
     rows = [row for case in sorted(results) for row in _rows(case, results[case], parts[case])]
-    write_scores(work.path / "scores.csv", rows)
+    unit, rank = dataset.header.reading.unit, len(dataset.cases[0].shape)
+    write_scores(work.path / "scores.csv", rows, unit, rank)
     figures = _summary(rows, dataset, config)
     names = list(dict.fromkeys(row.part for row in rows))
     each = {part: _summary([row for row in rows if row.part == part], dataset, config) for part in names}
-    told = _described(figures, each, rows, config) | _looked_into(rows, dataset, config)
+    told = _described(figures, each, rows, config, (unit, rank)) | _looked_into(rows, dataset, config)
     write_json(work.path / "summary.json", _without_nan(told))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
     return {"cases": len(results) - errors, "errors": errors} | {k: v for k, v in dice.items() if v == v}  # noqa: PLR0124 - NaN
-
-
-def _prediction(inputs: Inputs, case: str) -> Path:
-    return inputs["infer"] / "predictions" / f"{case}.nii.gz"
 
 
 def _rows(case: str, result: Mapping[tuple[str, str], float] | str, part: str) -> list[Row]:
@@ -122,16 +121,28 @@ def _summary(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> list[
     return summarise(rows, dataset.subjects, config.seed, config.resamples, config.confidence)
 
 
+def _plain(figures: list[Figures], lengths: tuple[str, int]) -> list[dict[str, Any]]:
+    return [asdict(figure) | {"metric": told_name(figure.metric, *lengths)} for figure in figures]
+
+
 def _described(
-    figures: list[Figures], each: Mapping[str, list[Figures]], rows: list[Row], config: EvaluateConfig
+    figures: list[Figures],
+    each: Mapping[str, list[Figures]],
+    rows: list[Row],
+    config: EvaluateConfig,
+    lengths: tuple[str, int],
 ) -> dict[str, Any]:
     return {
         "confidence": config.confidence,
         "resampled": "subjects",
         "interval": METHOD,
-        "definitions": {name: definition(name) for name in dict.fromkeys(f.metric for f in figures)},
-        "scores": list(map(asdict, figures)),
-        "parts": {part: list(map(asdict, own)) for part, own in each.items()} if len(each) > 1 else {},
+        "unit": lengths[0],
+        "definitions": {
+            told_name(name, *lengths): definition(name).replace("mm]", f"{lengths[0]}]")
+            for name in dict.fromkeys(f.metric for f in figures)
+        },
+        "scores": _plain(figures, lengths),
+        "parts": {part: _plain(own, lengths) for part, own in each.items()} if len(each) > 1 else {},
         "errors": {row.case: row.value for row in rows if row.metric == "error"},
     }
 

@@ -10,8 +10,8 @@ from segpipe.core.atomic import write_json
 from segpipe.core.errors import ConfigError, SegpipeError
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
+from segpipe.dataset.load import load_image
 from segpipe.dataset.manifest import Case, Dataset, Refusal, write_jsonl
-from segpipe.dataset.plan import load_image
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import write_volume
 from segpipe.imaging.masks import CleanUp
@@ -140,14 +140,16 @@ def _segment(
     work: Workspace,
 ) -> None:
     checkers, passes = looking
-    target = work.path / "predictions" / f"{case.id}.nii.gz"
+    files = dataset.files(case)
+    target = work.path / "predictions" / files.prediction
     if target.is_file():
         return  # made before the stage was interrupted; files are whole or absent
-    files = dataset.files(case)
     seen = segmented(case.id, load_image(files), segmenter, passes)
     if checks := [check for checker in checkers for check in checker(seen)]:
         write_checks(work.path / EACH / f"{case.id}.csv", {case.id: checks})
-    write_volume(target, seen.labels, header_of=files.images[0])  # last: where it is, the checks are too
+    write_volume(
+        target, seen.labels, header_of=files.images[0], unit=files.reading.unit
+    )  # last: where it is, the checks are too
 
 
 def _gather(checkers: Sequence[Checker], work: Workspace) -> None:

@@ -16,9 +16,10 @@ from segpipe.dataset.manifest import Case, Dataset, RawCase, Refusal, read_jsonl
 from segpipe.dataset.settings import IngestConfig
 from segpipe.dataset.sources.found import Found
 from segpipe.dataset.splits import divide, strata_of
+from segpipe.dataset.survey import survey
 
 CHECKED = "checked.jsonl"
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Section):
@@ -30,9 +31,11 @@ class Settings(Section):
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Find the cases, check each, set the bad ones aside, divide the good ones."""
     config = settings.ingest
-    found = config.source.read()
+    found = survey(config.source.read(), config.pictures)
+    for note in found.notes:
+        work.tell(note)
     raw = _with_subjects(found.cases, config)
-    results = _check_all(found, raw, config, work)
+    results = _of_one_rank(_check_all(found, raw, config, work))
     cases = [case for case in results if isinstance(case, Case)]
     refused = [*found.refused, *(result for result in results if isinstance(result, Refusal))]
     labelled = [case for case in cases if case.label]
@@ -96,13 +99,29 @@ def _check_all(found: Found, cases: Sequence[RawCase], config: IngestConfig, wor
     return [results[case] for case in sorted(results)]
 
 
+def _of_one_rank(results: Sequence[Case | Refusal]) -> list[Case | Refusal]:
+    """Set aside the images with another number of axes than most: no network works on both."""
+    ranks = [len(case.shape) for case in results if isinstance(case, Case)]
+    usual = max(set(ranks), key=lambda rank: (ranks.count(rank), rank), default=0)
+    return [
+        result
+        if isinstance(result, Refusal) or len(result.shape) == usual
+        else Refusal(
+            result.id,
+            f"{result.images[0].path}: is {len(result.shape)}D, while most images are {usual}D. Take it out, or put "
+            f"the {len(result.shape)}D images into a data set of their own.",
+        )
+        for result in results
+    ]
+
+
 def _key(job: CheckJob) -> str:
     raw = job.raw
     return fingerprint(
         {
             "version": VERSION,
             "files": listing(job.root, raw.files),
-            "case": [raw.id, raw.subject, raw.unlabelled, dict(raw.covariates)],
+            "case": [raw.id, raw.subject, raw.unlabelled, dict(raw.covariates), raw.page],
             "header": job.header.deciding(),
             "check": job.config.deciding(),
         }

@@ -63,7 +63,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         "cases": len(keys),
         "prepared": len(jobs),
         "taken_over": len(keys) - len(jobs),
-        "spacing_mm": list(plan.spacing),
+        f"spacing_{plan.reading.unit}": list(plan.spacing),
         "patch": list(plan.patch),
         "depth": plan.topology.depth,
         "batch": plan.batch,

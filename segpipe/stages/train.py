@@ -16,8 +16,9 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.fingerprint import fingerprint
 from segpipe.core.section import Place, Section, Undeciding
 from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
+from segpipe.dataset.load import load_image
 from segpipe.dataset.manifest import Case, Dataset
-from segpipe.dataset.plan import Plan, load_image
+from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn import ranks

@@ -295,7 +295,7 @@ class TestChecks:
         assert len(checked) == 5
 
     def test_that_fail_for_want_of_memory_set_the_case_aside(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def greedy(path: Path) -> None:
+        def greedy(*given: object) -> None:
             raise MemoryError
 
         monkeypatch.setattr(checks, "read_volume", greedy)
@@ -305,7 +305,7 @@ class TestChecks:
         assert str(result) == "case_1 case_1.nii.gz: cannot be read (MemoryError). Fetch it again."
 
     def test_let_a_bug_show_itself(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(path: Path) -> None:
+        def broken(*given: object) -> None:
             raise RuntimeError("a bug")
 
         monkeypatch.setattr(checks, "read_volume", broken)

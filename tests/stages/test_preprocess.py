@@ -246,23 +246,32 @@ def test_a_patch_of_another_rank_gives_one_line(patch: str, data: Path, tmp_path
     assert line == f"segpipe: preprocess.plan.patch={json.dumps(json.loads(patch))}: the images have 3 axes."
 
 
-def test_a_flat_stack_of_one_slice_is_prepared(tmp_path: Path) -> None:
+def test_scans_of_a_single_slice_are_prepared_as_2d(tmp_path: Path) -> None:
     flat = [scan(f"case_{n}", n, shape=(40, 44, 1)) for n in range(1, 5)]
     assert prepare(write_msd(tmp_path / "data", flat), tmp_path / "out").code == 0
     plan = Plan.model_validate_json((tmp_path / "out/latest/plan.json").read_text())
-    assert plan.patch[2] == 1
-    assert plan.topology.total[2] == 1
+    assert len(plan.patch) == len(plan.spacing) == 2
     found = PreparedSet(made(tmp_path / "out", "preprocess"))["case_1"]
-    assert found.image.shape == (1, 40, 44, 1)
+    assert found.image.shape == (1, 40, 44)
+
+
+def test_one_scan_of_a_single_slice_among_others_stays_3d(data: Path, tmp_path: Path) -> None:
+    thin = scan("case_2", 2, shape=(40, 44, 1))
+    save(data / "imagesTr" / "case_2.nii.gz", thin.image[0], thin.affine)
+    save(data / "labelsTr" / "case_2.nii.gz", thin.label, thin.affine)
+    assert prepare(data, tmp_path / "out").code == 0
+    found = PreparedSet(made(tmp_path / "out", "preprocess"))["case_2"]
+    assert found.image.shape[3] == 1
 
 
 def test_an_image_of_two_axes_is_set_aside_and_named(data: Path, tmp_path: Path) -> None:
-    image, affine = load(data / "imagesTr" / "case_2.nii.gz")
-    save(data / "imagesTr" / "case_2.nii.gz", image[:, :, 0], affine)
+    for part in ("imagesTr", "labelsTr"):
+        image, affine = load(data / part / "case_2.nii.gz")
+        save(data / part / "case_2.nii.gz", image[:, :, 9], affine)
     ran = prepare(data, tmp_path / "out")
     assert ran.code == 3
     (line,) = ran.aside
-    assert line.startswith("case_2 imagesTr/case_2.nii.gz: 2 axes (20, 22); 3 are read")
+    assert line.startswith("case_2 imagesTr/case_2.nii.gz: is 2D, while most images are 3D. Take it out")
 
 
 def test_images_of_a_few_voxels_are_prepared(tmp_path: Path) -> None:

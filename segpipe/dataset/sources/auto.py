@@ -1,5 +1,6 @@
 """Tells the layout of a data set by looking at it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,14 @@ from segpipe.dataset.sources.nnunet import NnUnet
 from segpipe.dataset.sources.table import Csv
 from segpipe.imaging.files import stem_of
 
+IMAGES, LABELS = ("images", "image", "imgs"), ("labels", "label", "masks", "mask")
+"""What people call the folders of images and of label maps."""
+TRAIN, TEST = ("", "train", "training"), ("test", "testing")
+"""What they call the folders in which those lie."""
+
 
 class Auto(Section):
-    """Whichever layout the folder has: msd, nnunet, folder (images/ and labels/) or csv."""
+    """Whichever layout the folder has: msd, nnunet, folder (images/ and labels/, perhaps under train/) or csv."""
 
     kind: Literal["auto"] = "auto"
     root: Place
@@ -51,12 +57,36 @@ class Auto(Section):
             if "channel_names" in described or (numbered and "modality" in described):
                 return NnUnet(root=root)
             return Msd(root=root)
-        if (root / "images").is_dir():
-            return Folder(root=root, labels=self.labels)
+        if (folders := _folders(root)) is not None:
+            return Folder(root=root, labels=self.labels, **folders)
         tables = sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
         if len(tables) == 1:
             return Csv(root=tables[0], labels=self.labels)
         held = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
         raise DataError(
-            f"{root}: no layout that is known (dataset.json, images/ and labels/, or one CSV table). It holds: {held}."
+            f"{root}: no layout that is known (dataset.json, images/ and labels/ or masks/, perhaps under train/, "
+            f"or one CSV table). It holds: {held}."
         )
+
+
+def _folders(root: Path) -> dict[str, str] | None:
+    """Return the settings of ``Folder`` for a folder whose parts have names that are known; None for any other."""
+    for part in TRAIN:
+        if not (images := _part(root, part, IMAGES)):
+            continue
+        labels = _part(root, part, LABELS)
+        if part and not labels:
+            continue
+        found = {"images": images, "labels_folder": labels or "labels"}
+        test = next((name for name in TEST if _part(root, name, IMAGES)), "")
+        if test:
+            found["test_images"] = _part(root, test, IMAGES)
+            if truth := _part(root, test, LABELS):
+                found["test_labels"] = truth
+        return found
+    return None
+
+
+def _part(root: Path, part: str, names: Sequence[str]) -> str:
+    """Return the first folder of these names in a part of the data set, relative to its root; empty for none."""
+    return next(((Path(part) / name).as_posix() for name in names if (root / part / name).is_dir()), "")

@@ -1,5 +1,8 @@
-"""Plain folders: images/ and labels/, matched by file name."""
+"""Plain folders: images/ and labels/, matched by file name; those of a test split, and of unlabelled images."""
 
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +15,9 @@ from segpipe.dataset.sources.found import Found, by_channel, images_in, safe_id,
 from segpipe.dataset.sources.naming import named_labels
 from segpipe.imaging.files import stem_of
 
+MASK = re.compile(r"[_-](masks?|labels?|seg|segmentation|gt)$", re.IGNORECASE)
+"""What programs add to the name of an image when they save its label map."""
+
 
 class Folder(Section):
     """Images in one folder, label maps of the same names in another."""
@@ -23,8 +29,12 @@ class Folder(Section):
     """Folder of the images; several channels are `<id>_0000`, `<id>_0001`, …"""
     labels_folder: str = "labels"
     """Folder of the label maps, `<id>` with any suffix."""
+    test_images: str | None = None
+    """Folder of the images of the test split; those without a label map are unlabelled."""
+    test_labels: str | None = None
+    """Folder of their label maps."""
     unlabelled: str | None = None
-    """Folder of further images without labels."""
+    """Folder of further images without labels. Their ids begin with the folder's name where they would clash."""
     channels: tuple[str, ...] = ("image",)
     """Name of each channel; `CT` has a meaning: Hounsfield units."""
     labels: dict[str, int] = Field(default_factory=dict)
@@ -41,24 +51,55 @@ class Folder(Section):
         Raises:
             DataError: A folder is missing, or the labels have no names.
         """
-        paths = by_channel(images_in(self.root / self.images), len(self.channels))
-        if not paths:
+        images = self._images(self.images)
+        if not images:
             raise DataError(f"{self.root / self.images}: holds no images. Set ingest.source.images to their folder.")
-        labels = {stem_of(path): path for path in images_in(self.root / self.labels_folder)}
-        cases = [self._case(stem, files, labels.get(stem)) for stem, groups in paths.items() for files in groups]
+        labels = self._labels(self.labels_folder, images)
+        cases, lonely = _cases(images, labels), without_image(labels, images)
+        if self.test_images:
+            held = self._images(self.test_images)
+            truth = self._labels(self.test_labels, held) if self.test_labels else {}
+            extra = [replace(case, test=True, unlabelled=case.label is None) for case in _cases(held, truth)]
+            cases += _apart(extra, cases, self.test_images)
+            lonely += without_image(truth, held)
         if self.unlabelled:
-            extra = by_channel(images_in(self.root / self.unlabelled), len(self.channels))
-            cases += [
-                self._case(stem, files, None, unlabelled=True) for stem, groups in extra.items() for files in groups
-            ]
+            extra = [replace(case, unlabelled=True) for case in _cases(self._images(self.unlabelled), {})]
+            cases += _apart(extra, cases, self.unlabelled)
         good, refused = without_repeats(cases)
+        names, note = named_labels(self.labels, list(labels.values()))
         header = DatasetHeader(
             name=self.root.resolve().name,
             layout=self.kind,
             channels=tuple(Channel(name=name) for name in self.channels),
-            labels=named_labels(self.labels, list(labels.values())),
+            labels=names,
         )
-        return Found(header, good, refused + without_image(labels, paths), self.root)
+        return Found(header, good, refused + lonely, self.root, notes=note)
 
-    def _case(self, stem: str, files: tuple[Path, ...], label: Path | None, *, unlabelled: bool = False) -> RawCase:
-        return RawCase(safe_id(stem), safe_id(stem), files, label, unlabelled=unlabelled)
+    def _images(self, folder: str) -> dict[str, list[tuple[Path, ...]]]:
+        return by_channel(images_in(self.root / folder), len(self.channels))
+
+    def _labels(self, folder: str, images: Collection[str]) -> dict[str, Path]:
+        """Return the label maps by the id of their image; `a_mask` belongs to `a` where no image is named so."""
+        found: dict[str, Path] = {}
+        for path in images_in(self.root / folder):
+            stem = stem_of(path)
+            shorter = MASK.sub("", stem)
+            found[shorter if stem not in images and shorter in images else stem] = path
+        return found
+
+
+def _cases(images: Mapping[str, list[tuple[Path, ...]]], labels: Mapping[str, Path]) -> list[RawCase]:
+    return [
+        RawCase(safe_id(stem), safe_id(stem), files, labels.get(stem))
+        for stem, groups in images.items()
+        for files in groups
+    ]
+
+
+def _apart(extra: list[RawCase], cases: Sequence[RawCase], folder: str) -> list[RawCase]:
+    """Return further cases under ids that no case has: of ``test/image``, they begin with ``test`` if one clashes."""
+    if not {case.id for case in cases} & {case.id for case in extra}:
+        return extra
+    prefix = Path(folder).parts[0]
+    renamed = [(case, safe_id(f"{prefix}_{case.id}")) for case in extra]
+    return [replace(case, id=name, subject=name) for case, name in renamed]

@@ -14,6 +14,7 @@ from segpipe.core.errors import DataError
 from segpipe.dataset.manifest import Channel, DatasetHeader, RawCase, Refusal
 from segpipe.imaging.files import stem_of, suffix_of
 from segpipe.imaging.labels import LabelSet, Structure
+from segpipe.imaging.pictures import is_picture
 
 CHANNEL = re.compile(r"_(\d{4})$")
 """The channel number at the end of an nnU-Net file name."""
@@ -30,6 +31,8 @@ class Found:
     root: Path
     described_by: tuple[Path, ...] = ()
     """Files beside images and labels that decide what was found."""
+    notes: tuple[str, ...] = ()
+    """What was taken for granted, for people to read."""
 
 
 def safe_id(text: str) -> str:
@@ -38,10 +41,12 @@ def safe_id(text: str) -> str:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the image files of a folder, sorted; litter such as ``._name`` is left out."""
+    """Return the image files of a folder, sorted; litter such as ``._name`` and pictures beside scans are left out."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if suffix_of(path) and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if suffix_of(path) and not path.name.startswith("."))
+    scans = [path for path in files if not is_picture(path)]
+    return scans or files
 
 
 def by_channel(

@@ -47,14 +47,15 @@ class Csv(Section):
             raise DataError(f"{self.root}: no column 'image' (found: {', '.join(columns)}). Name one so.")
         cases = [self._case(row, channels, number) for number, row in enumerate(rows, start=2)]
         good, refused = without_repeats(cases)
+        labels, note = named_labels(self.labels, [case.label for case in cases if case.label])
         names = [column.removeprefix("image_") for column in channels]
         header = DatasetHeader(
             name=self.root.stem,
             layout=self.kind,
             channels=tuple(Channel(name=name) for name in names),
-            labels=named_labels(self.labels, [case.label for case in cases if case.label]),
+            labels=labels,
         )
-        return Found(header, good, refused, self.root.parent, (self.root,))
+        return Found(header, good, refused, self.root.parent, (self.root,), note)
 
     def _rows(self) -> tuple[list[dict[str, str]], list[str]]:
         try:

@@ -60,6 +60,31 @@
     }
   }
 
+  // pictures of 2D cases: fitted to the window, then four screen pixels for each of theirs
+  const enlarged = document.getElementById("enlarged");
+  if (enlarged) {
+    const [words, image] = [enlarged.querySelector("p"), enlarged.querySelector("img")];
+    const fitted = () => { image.classList.remove("full"); image.style.width = ""; };
+    const open = (picture) => {
+      fitted();
+      image.src = picture.src; image.alt = picture.alt; words.textContent = picture.alt;
+      enlarged.showModal();
+    };
+    for (const picture of document.querySelectorAll("img.zoom")) {
+      picture.addEventListener("click", () => open(picture));
+      picture.addEventListener("keydown", (event) => { if (event.key === "Enter") open(picture); });
+    }
+    image.addEventListener("click", (event) => {
+      const box = image.getBoundingClientRect(), frame = image.parentElement;
+      const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+      if (image.classList.contains("full")) { fitted(); return; }
+      image.classList.add("full");
+      image.style.width = 4 * image.naturalWidth + "px";
+      frame.scrollTo(x * image.width - frame.clientWidth / 2, y * image.height - frame.clientHeight / 2);
+    });
+    enlarged.addEventListener("click", (event) => { if (event.target !== image) enlarged.close(); });
+  }
+
   // the slice viewer
   const source = document.getElementById("volumes-data");
   if (!source || typeof DecompressionStream === "undefined") return;
