@@ -139,7 +139,7 @@ def pipeline(entries: Sequence[Entry]) -> Any:
         ValueError: A name is unknown, or an argument is unknown or wrong; one line, with the nearest that there is.
         MachineError: The library is not installed.
     """
-    return _pipeline(json.dumps(entries))
+    return _pipeline(json.dumps(entries, default=str))
 
 
 def _made(name: str, arguments: Mapping[str, Any]) -> Any:
@@ -155,8 +155,9 @@ def _made(name: str, arguments: Mapping[str, Any]) -> Any:
         given[INSIDE] = [_made(*item) for entry in given.get(INSIDE, ()) for item in entry.items()]
         if not given[INSIDE]:
             raise ValueError(f"{name} needs a list of transforms: {{{name}: {{{INSIDE}: [...]}}}}")
-        if not 0 <= given.get("p", 0.5) <= 1:
-            raise ValueError(f"{name}: p={given['p']}: a probability lies from 0 to 1.")
+        share = given.get("p", 0.5)
+        if not (isinstance(share, int | float) and 0 <= share <= 1):
+            raise ValueError(f"{name}: p={share}: a probability lies from 0 to 1.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
