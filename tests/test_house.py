@@ -58,12 +58,13 @@ DOORS = {
     "skimage": {"report/*.py", "score/*.py"},
     "scipy": {"imaging/*.py", "score/*.py", "report/*.py", "quality/*.py", "dataset/phantom.py"},
     "multiprocessing": {"core/parallel.py"},
-    "albumentations": set(),
+    "albumentations": {"learn/augment_albumentations.py"},
+    "cv2": {"learn/augment_albumentations.py"},
 }
 """The files by which a library may enter. What is not listed here (numpy, pydantic) may enter anywhere."""
 EVERYWHERE = {"numpy", "pydantic"}
 HEAVY = {"mlflow", "monai", "SimpleITK", "torch", "scipy", "jinja2"}
-LATE = {"mlflow", "monai", "SimpleITK", "tifffile"}
+LATE = {"mlflow", "monai", "SimpleITK", "tifffile", "albumentations", "cv2"}
 """Libraries that take seconds to load: imported inside the function that needs them."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
 from segpipe.dataset.prepare import Prepared
+from segpipe.imaging.mirror import mirrored
 from segpipe.learn.chance import Chance, Purpose, Share
 
 FAR = 1.0
@@ -53,6 +54,10 @@ class SamplingConfig(Section):
     balance: Share = 0.5
     """How these are drawn. 1: first a structure, each as often as any other, also if few cases have it, then a case
     that has it. 0: first a case, each as often as any other, then a structure in it. Between: how often the first."""
+    rim: Literal["inside", "mirrored"] = "inside"
+    """`inside`: patches lie inside the image, and one that is smaller than a patch in the middle of zeros. `mirrored`:
+    what the network draws of a patch lies inside (all of it, or its middle with `valid` convolutions), and the rest
+    is the image mirrored at its rim, as in prediction: so every voxel is trained on, with full context."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class PatchSampler:
     """None: labels are not looked at, and cases need none; patches lie anywhere."""
     share: tuple[int, int] = (0, 1)
     """Which of how many processes this is; it draws its part of the batch only."""
+    margin: tuple[int, ...] = ()
+    """Voxels at each side of a patch that the network only looks at (`valid` convolutions); empty: none."""
 
     def __post_init__(self) -> None:
         _, world = self.share
@@ -82,7 +89,10 @@ class PatchSampler:
             )
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of a step, or this process's part of it; outside an image lie zeros, and background."""
+        """Return the batch of a step, or this process's part of it.
+
+        Outside an image lie zeros, and background; or the image again, mirrored, and its target and weight with it.
+        """
         rank, world = self.share
         mine = self.batch // world
         first = rank * mine
@@ -124,11 +134,27 @@ class PatchSampler:
         else:
             case = self.cases[int(rng.integers(len(self.cases)))]
             start = self._anywhere(case, rng)
-        image = cut(case.image, start, self.patch).astype(np.float32)
+        image = self._cut(case.image, start).astype(np.float32)
         if self.config is None:
             return image, np.zeros((0, *self.patch), np.uint8), None, case.id
-        weight = None if case.weight is None else cut(case.weight, start, self.patch).astype(np.float32)
-        return image, cut(case.target, start, self.patch, background(case.target)), weight, case.id
+        weight = None if case.weight is None else self._cut(case.weight, start).astype(np.float32)
+        return image, self._cut(case.target, start, background(case.target)), weight, case.id
+
+    @property
+    def _mirrors(self) -> bool:
+        return self.config is not None and self.config.rim == "mirrored"
+
+    @cached_property
+    def _outside(self) -> NDArray[np.int64]:
+        """How many voxels of a patch may lie outside of the image, at each side."""
+        rank = len(self.patch)
+        return np.asarray(self.margin if self._mirrors and self.margin else [0] * rank, np.int64)
+
+    def _cut(self, array: NDArray[Any], start: Sequence[int], fill: float = 0) -> NDArray[Any]:
+        if not self._mirrors:
+            return cut(array, start, self.patch, fill)
+        along = [mirrored(n, first, p) for n, first, p in zip(array.shape[1:], start, self.patch, strict=True)]
+        return np.asarray(array[np.ix_(range(len(array)), *along)])
 
     def _wanted(self, rng: np.random.Generator, balance: float) -> tuple[Prepared, int]:
         """Return a case and a class that it holds."""
@@ -139,19 +165,24 @@ class PatchSampler:
         return self.cases[number], int(rng.choice(self._held[number]))
 
     def _anywhere(self, case: Prepared, rng: np.random.Generator) -> list[int]:
-        """Return the first voxel of a patch; an image smaller than the patch lies in its middle."""
-        surplus = np.asarray(case.image.shape[1:]) - np.asarray(self.patch)
+        """Return the first voxel of a patch; an image smaller than what is drawn of it lies in its middle."""
+        surplus = self._surplus(case)
         start = np.where(surplus > 0, rng.integers(0, np.maximum(surplus, 0) + 1), surplus // 2)
-        return [int(first) for first in start]
+        return [int(first) for first in start - self._outside]
 
     def _around(self, case: Prepared, value: int, rng: np.random.Generator) -> list[int]:
-        """Return the first voxel of a patch that holds a voxel of a class, anywhere in it."""
-        surplus = np.asarray(case.image.shape[1:]) - np.asarray(self.patch)
+        """Return the first voxel of a patch that holds a voxel of a class, anywhere in what is drawn of it."""
+        surplus = self._surplus(case)
         of_one = case.points[case.points[:, 0] == value, 1:]
         centre = of_one[int(rng.integers(len(of_one)))]
-        wanted = centre - np.asarray([int(rng.integers(p)) for p in self.patch])
+        drawn = np.asarray(self.patch) - 2 * self._outside
+        wanted = centre - np.asarray([int(rng.integers(n)) for n in drawn])
         start = np.where(surplus > 0, np.clip(wanted, 0, np.maximum(surplus, 0)), surplus // 2)
-        return [int(first) for first in start]
+        return [int(first) for first in start - self._outside]
+
+    def _surplus(self, case: Prepared) -> NDArray[np.int64]:
+        """Return by how much the image is larger than what is drawn of a patch, along each axis."""
+        return np.asarray(case.image.shape[1:]) - np.asarray(self.patch) + 2 * self._outside
 
 
 def cut(array: NDArray[Any], start: Sequence[int], size: Sequence[int], fill: float = 0) -> NDArray[Any]:

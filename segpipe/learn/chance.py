@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     LOW_RESOLUTION = 9
     GAMMA_INVERTED = 10
     GAMMA = 11
+    LISTED = 12
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class OptimConfig(Section):
     """The optimiser and its schedule."""
 
     kind: Literal["adamw", "sgd"] = "adamw"
-    """`adamw`, or `sgd` with Nesterov momentum."""
+    """`adamw`, or `sgd` with momentum."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate, reached after warm-up."""
     warmup_steps: NonNegativeInt = 50
@@ -25,6 +25,8 @@ class OptimConfig(Section):
     """Decoupled decay of the weights; norms and biases are spared."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Momentum of sgd."""
+    nesterov: bool = True
+    """Whether it is Nesterov's."""
     clip: PositiveFloat = 12.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
 
@@ -59,7 +61,7 @@ def make_optimizer(module: nn.Module, config: OptimConfig, pace: Pace | None = N
         own = {FACTOR: pace.factor, FROZEN: pace.frozen_steps}
         groups += [group | own for group in _groups([p for p in every if id(p) in slow], config)]
     if config.kind == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=True)
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 

@@ -40,7 +40,7 @@ class Decoder(nn.Module):
             for level in levels
         )
         self.heads = nn.ModuleList(CONV[rank](spec.widths[level], out_channels, 1) for level in range(heads))
-        start_weights(self, spec.activation)
+        start_weights(self, spec.activation, spec.first_weights)
 
     def forward(self, code: Tensor, skips: Sequence[Tensor] = ()) -> list[Tensor]:
         """Return a map (N, K, *S') for each head, the finest first.

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from segpipe.core.section import Section
-from segpipe.nets.layers import DROPOUT, POOL, Activation, Axes, ConvBlock, Norm, Padding, start_weights
+from segpipe.nets.layers import DROPOUT, POOL, Activation, Axes, ConvBlock, FirstWeights, Norm, Padding, start_weights
 
 
 class EncoderSpec(Section):
@@ -26,6 +26,7 @@ class EncoderSpec(Section):
     padding: Padding = "same"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of channels dropped at the end, in the middle."""
+    first_weights: FirstWeights = "he"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -83,7 +84,7 @@ class Encoder(nn.Module):
             POOL[spec.rank](stride, stride, ceil_mode=spec.padding == "same") for stride in spec.strides
         )
         self.dropout = DROPOUT[spec.rank](spec.dropout) if spec.dropout else nn.Identity()
-        start_weights(self, spec.activation)
+        start_weights(self, spec.activation, spec.first_weights)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the skip stack, fine to coarse, and last the code, each (N, width, *S'), of an image (N, C, *S)."""

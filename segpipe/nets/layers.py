@@ -1,6 +1,7 @@
 """The few blocks of every network here, in 2D and in 3D; and centre cropping."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 Norm = Literal["instance", "batch", "group", "none"]
 Activation = Literal["leaky_relu", "relu", "gelu"]
 Padding = Literal["same", "valid"]
+FirstWeights = Literal["he", "he_2015"]
 Axes = tuple[int, ...]
 
 GROUP = 8
@@ -119,12 +121,21 @@ def crop_to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return center_crop(a, size), center_crop(b, size)
 
 
-def start_weights(network: nn.Module, activation: Activation) -> None:
-    """Draw the weights of all convolutions anew (He et al. 2015), biases zero."""
-    slope = SLOPE if activation == "leaky_relu" else 0.0
+def start_weights(network: nn.Module, activation: Activation, kind: FirstWeights = "he") -> None:
+    """Draw the weights of all convolutions anew from a Gaussian (He et al. 2015), biases zero.
+
+    ``he``: variance 2 / N, less for a leaky activation, N the incoming nodes of one neuron. Of an up-convolution
+    PyTorch counts the outgoing ones, so that its variance is about half as large (a quarter in 3D); no activation
+    follows it. ``he_2015``: variance 2 / N for every layer, as the U-Net's paper has it (arXiv 1505.04597, 3).
+    """
+    slope = SLOPE if activation == "leaky_relu" and kind == "he" else 0.0
     for layer in network.modules():
         if isinstance(layer, (*CONV.values(), *UP.values())):
             weight, bias = layer.get_parameter("weight"), layer.bias
-            nn.init.kaiming_normal_(weight, a=slope)
+            if kind == "he_2015" and isinstance(layer, tuple(UP.values())):
+                # each voxel that comes out sees one tap of the kernel, and all channels: the stride is the kernel
+                nn.init.normal_(weight, std=math.sqrt(2 / weight.shape[0]))
+            else:
+                nn.init.kaiming_normal_(weight, a=slope)
             if isinstance(bias, Tensor):
                 nn.init.zeros_(bias)

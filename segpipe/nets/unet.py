@@ -9,7 +9,7 @@ from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
 from segpipe.nets.decoder import Decoder
 from segpipe.nets.encoder import Encoder, EncoderSpec
-from segpipe.nets.layers import Activation, Axes, Norm, Padding
+from segpipe.nets.layers import Activation, Axes, FirstWeights, Norm, Padding
 
 
 class UNetSpec(Section):
@@ -83,6 +83,10 @@ class UNetConfig(Section):
     """Whether coarser decoding steps are trained on the target too."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of channels dropped in the middle."""
+    first_weights: FirstWeights = "he"
+    """Of what the first weights are drawn: a Gaussian of variance 2 / N, N the incoming nodes of a neuron (He et al.
+    2015). `he`: less for up-convolutions, which no activation follows, and for a leaky activation; `he_2015`: for
+    every layer, as in the U-Net's paper."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -114,6 +118,7 @@ class UNetConfig(Section):
             activation=self.activation,
             padding=self.padding,
             dropout=self.dropout,
+            first_weights=self.first_weights,
         )
         heads = max(depth - 1, 1) if self.deep_supervision else 1
         return UNetSpec(encoder=encoder, out_channels=out_channels, heads=heads)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from segpipe.core.section import Section
+from segpipe.imaging.mirror import mirrored
 from segpipe.nets.layers import Axes
 from segpipe.nets.precision import Precision, computing
 from segpipe.nets.unet import UNet
@@ -90,15 +91,10 @@ def _framed(image: Tensor, padded: Axes, margin: Axes, *, valid: bool) -> tuple[
     if not valid:
         return F.pad(image, [side for pair in reversed(pads) for side in pair]), before
     for axis, (low, high) in enumerate(pads, start=1):
-        image = image.index_select(axis, _mirrored(image.shape[axis], low, high).to(image.device))
+        count = image.shape[axis]
+        places = torch.from_numpy(mirrored(count, -low, low + count + high))
+        image = image.index_select(axis, places.to(image.device))
     return image, before
-
-
-def _mirrored(count: int, low: int, high: int) -> Tensor:
-    """Return the indices that mirror ``count`` samples beyond both ends, again and again where that is far."""
-    period = max(2 * (count - 1), 1)
-    position = torch.arange(-low, count + high).remainder(period)
-    return torch.minimum(position, period - position)
 
 
 def _gaussian(size: Axes) -> Tensor:

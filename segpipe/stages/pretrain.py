@@ -19,7 +19,8 @@ from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn import ranks
-from segpipe.learn.augment import AugmentConfig
+from segpipe.learn.augment import LIST, AugmentConfig
+from segpipe.learn.augment_albumentations import refuse_unfit
 from segpipe.learn.batches import PatchSampler
 from segpipe.learn.chance import FactorRange, Share
 from segpipe.learn.fit import FitConfig, Recipe, fit
@@ -192,6 +193,7 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Pretraining:
 
     torch.manual_seed(config.fit.seed)
     network = settings.model.spec(len(plan.channels), plan.out_channels, plan.topology.strides, plan.topology.kernels)
+    refuse_unfit(config.augment.albumentations, plan.patch, len(plan.channels), None, f"pretrain.augment.{LIST}")
     task = laid_out(config.objective.build(network.encoder, plan.patch), network.encoder.rank, device)
     share = (ranks.rank(), ranks.world())
     few = PatchSampler(validation, plan.patch, LOOKED_AT * plan.batch, config.fit.seed, None)(0).image

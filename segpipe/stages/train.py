@@ -22,7 +22,8 @@ from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn import ranks
-from segpipe.learn.augment import AugmentConfig
+from segpipe.learn.augment import LIST, AugmentConfig
+from segpipe.learn.augment_albumentations import refuse_unfit
 from segpipe.learn.batches import PatchSampler, SamplingConfig
 from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.forecast import expected
@@ -169,6 +170,7 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
     if spec.encoder.padding == "valid":
         plan = plan.model_copy(update={"patch": even_patch(spec, plan.patch)})
     spec.output_size(plan.patch)  # refuses a patch that is too small, before anything is built
+    refuse_unfit(config.augment.albumentations, plan.patch, len(plan.channels), plan.labels, f"train.augment.{LIST}")
     network = laid_out(spec.build(), spec.encoder.rank, device)
     pretrained = config.init_from or inputs.get("pretrain")
     loaded = None
@@ -184,7 +186,15 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
         validation,
         network,
         Segmentation(network, loss),
-        PatchSampler(_of(training, prepared), plan.patch, plan.batch, config.fit.seed, config.sampling, share),
+        PatchSampler(
+            _of(training, prepared),
+            plan.patch,
+            plan.batch,
+            config.fit.seed,
+            config.sampling,
+            share,
+            margin=spec.margin(plan.patch),
+        ),
         Recipe(
             config.fit,
             config.optim,
@@ -285,6 +295,6 @@ STAGE = Stage(
     may_use=("pretrain",),
     spread=("seed", "fold"),
     together=True,
-    version=2,
+    version=3,
     identity=_pretrained,
 )
