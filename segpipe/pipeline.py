@@ -181,9 +181,7 @@ def make_step(
             log = _Journal(path / HISTORY, tracker)
             device = best_device(config.run.device)
             part = partial(_part, tracker)
-            return Workspace(
-                path, executor, log, told.progress, device, gpu_name(device), tell=told.tell, part=part
-            )
+            return Workspace(path, executor, log, told.progress, device, gpu_name(device), tell=told.tell, part=part)
 
         return Store(config.run.store).make(step.stage, step.settings, inputs, tools)
 

@@ -1,7 +1,6 @@
 """What a finished folder holds, file by file: the SHA-256 of each, in the format of ``sha256sum``."""
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ def _lists_of(folders: Sequence[Path]) -> Iterator[tuple[Path, Sums]]:
 
 def _same(path: Path, other: Path) -> bool:
     try:
-        return os.path.samefile(path, other)
+        return path.samefile(other)
     except OSError:
         return False
 
