@@ -187,7 +187,7 @@ def small_model(settings: train.Settings, inputs: Inputs, work: Workspace) -> Su
     told = made_up_training(settings, inputs, work)
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     training, validation = dataset.fold(0)
-    spec = UNetConfig(features=4).spec(1, 3, ((1, 1, 1), (2, 2, 2)), ((3, 3, 3), (3, 3, 3)))
+    spec = UNetConfig(features=4).spec(1, 3, ((2, 2, 2),), ((3, 3, 3),) * 2)
     fingerprints = {name: artifact.fingerprint for name, artifact in inputs.artifacts.items()}
     origin = Origin(training, validation, 0, 0, 1, settings.deciding(), fingerprints=fingerprints)
     notes = {"trained_on": origin.trained_on(dataset.header.name)}

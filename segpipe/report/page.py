@@ -12,8 +12,13 @@ from markupsafe import Markup
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 
 
-def page(chapters: Mapping[str, Any]) -> str:
-    """Return the page. Whatever is no ``Markup`` is escaped; a name the template asks for must be there."""
+def page(chapters: Mapping[str, Any], *, printed: bool = False) -> str:
+    """Return the page. Whatever is no ``Markup`` is escaped; a name the template asks for must be there.
+
+    Args:
+        chapters: What stands in it.
+        printed: Whether it is for paper: everything unfolded, nothing that moves.
+    """
     environment = Environment(
         loader=DictLoader({TEMPLATE: asset(TEMPLATE)}),
         autoescape=True,
@@ -27,6 +32,7 @@ def page(chapters: Mapping[str, Any]) -> str:
         style=Markup(asset(STYLE)),
         script=Markup(script),
         policy=policy(script),
+        printed=printed,
     )
 
 
