@@ -202,6 +202,28 @@ def predict(
 
 @app.command()
 @explained
+def verify(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of all results, as given to -o.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies now, if it was moved.")] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Score every case again, not only a few.")] = False,  # noqa: FBT002 - a flag
+    everything: Annotated[bool, typer.Option("--all", help="Earlier results too, not only the latest.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Recompute every link from raw file to report; name what is broken."""
+    from segpipe.terminal import Terminal  # noqa: PLC0415 - keeps --help instant
+    from segpipe.verify.verify import verify as looked_at  # noqa: PLC0415
+
+    verdicts = looked_at(out, Terminal().progress, data=data, scores=scores, everything=everything)
+    for verdict in verdicts:
+        typer.echo(str(verdict))
+    faults = [fault for verdict in verdicts for fault in verdict.faults]
+    for fault in faults:
+        typer.echo(f"broken: {fault}", err=True)
+    typer.echo(f"{len(faults)} broken." if faults else "Nothing is broken.")
+    raise typer.Exit(Exit.QUARANTINED if faults else Exit.FINE)
+
+
+@app.command()
+@explained
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 24,

@@ -14,7 +14,7 @@ from segpipe.core.stage import Artifact, Inputs, Workspace
 from segpipe.core.store import HISTORY, Store
 from segpipe.latest import keepsakes, publish
 from segpipe.learn import ranks
-from segpipe.nets.precision import all_gpus, best_device, use_threads
+from segpipe.nets.precision import all_gpus, best_device, gpu_name, use_threads
 from segpipe.stages import STAGES, train
 from segpipe.steps import PipelineSpec, Step, inputs_of, load_pipeline, plan_steps
 from segpipe.tracking import NullTracker, Tracker, open_tracker
@@ -181,7 +181,8 @@ def make_step(
         def tools(path: Path) -> Workspace:
             log = _Journal(path / HISTORY, tracker)
             device = best_device(config.run.device)
-            return Workspace(path, executor, log, told.progress, device, tell=told.tell, part=partial(_part, tracker))
+            part = partial(_part, tracker)
+            return Workspace(path, executor, log, told.progress, device, gpu_name(device), tell=told.tell, part=part)
 
         return Store(config.run.store).make(step.stage, step.settings, inputs, tools)
 

@@ -26,7 +26,10 @@ from segpipe.dataset.splits import SplitConfig
 from segpipe.imaging.files import read_volume, write_volume
 from segpipe.imaging.geometry import Geometry
 from segpipe.imaging.volume import Volume
+from segpipe.latest import publish
+from segpipe.nets.checkpoint import save_model
 from segpipe.nets.unet import UNetConfig
+from segpipe.predict.origin import Origin
 from segpipe.report.settings import ReportConfig
 from segpipe.score.case import definition
 from segpipe.score.summary import summarise
@@ -121,12 +124,12 @@ class Made:
             learn = train.Settings(ingest=self.source, model=UNetConfig(), train=train.TrainConfig())
             self.make(Stage("train", train.Settings, made_up_training, needs=("ingest",)), learn)
         draw = infer.Settings(ingest=self.source, infer=infer.InferConfig())
-        self.make(Stage("infer", infer.Settings, self._draw, needs=("ingest",)), draw)
+        self.make(Stage("infer", infer.Settings, self.draw, needs=("ingest",)), draw)
         score = evaluate.Settings(ingest=self.source, evaluate=evaluate.EvaluateConfig(resamples=200))
         self.make(evaluate.STAGE, score)
         return self
 
-    def _draw(self, settings: infer.Settings, inputs: Inputs, work: Workspace) -> Summary:
+    def draw(self, settings: infer.Settings, inputs: Inputs, work: Workspace) -> Summary:
         dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
         failed = []
         for case in dataset.part("test"):
@@ -177,6 +180,34 @@ def made_up_training(settings: train.Settings, inputs: Inputs, work: Workspace) 
     network = {"kind": "unet", "encoder": encoder, "out_channels": 3, "heads": 2}
     write_json(work.path / "model" / "model.json", {"network": network, "weights_sha256": "ab" * 32})
     return {"steps": 1000, "resumed_at": 500, "parameters": 1_400_000}
+
+
+def small_model(settings: train.Settings, inputs: Inputs, work: Workspace) -> Summary:
+    """Write what a training leaves behind, with a real model folder of a network that learnt nothing."""
+    told = made_up_training(settings, inputs, work)
+    dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
+    training, validation = dataset.fold(0)
+    spec = UNetConfig(features=4).spec(1, 3, ((2, 2, 2),), ((3, 3, 3),) * 2)
+    fingerprints = {name: artifact.fingerprint for name, artifact in inputs.artifacts.items()}
+    origin = Origin(training, validation, 0, 0, 1, settings.deciding(), fingerprints=fingerprints)
+    notes = {"trained_on": origin.trained_on(dataset.header.name)}
+    save_model(work.path / "model", spec.build(), notes)
+    return told
+
+
+def made_models(root: Path) -> "Made":
+    """Return a whole run with a model folder and its report, gathered in ``latest``."""
+    made = cohort(root, 10, damaged=1)
+    made.make(ingest.STAGE, ingest.Settings(ingest=made.source))
+    made.make(preprocess.STAGE, preprocess.Settings(ingest=made.source, preprocess=preprocess.PreprocessConfig()))
+    learn = train.Settings(ingest=made.source, model=UNetConfig(), train=train.TrainConfig())
+    made.make(Stage("train", train.Settings, small_model, needs=("ingest", "preprocess")), learn)
+    draw = infer.Settings(ingest=made.source, infer=infer.InferConfig())
+    made.make(Stage("infer", infer.Settings, made.draw, needs=("ingest", "train")), draw)
+    made.make(evaluate.STAGE, evaluate.Settings(ingest=made.source, evaluate=evaluate.EvaluateConfig(resamples=50)))
+    made.make(report.STAGE, report.Settings(ingest=made.source, report=ReportConfig()))
+    publish(made.store.root, Inputs(made.artifacts))
+    return made
 
 
 def cohort(

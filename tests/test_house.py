@@ -26,7 +26,7 @@ FLOORS = (
     {"stages"},
     {"config"},
     {"steps"},
-    {"pipeline"},
+    {"pipeline", "verify"},
     {"terminal", "study", "compare"},
     {"cli"},
     {"__main__"},

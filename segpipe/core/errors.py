@@ -14,7 +14,7 @@ class Exit(IntEnum):
     UNUSABLE = 2
     """Nothing usable, or wrong usage."""
     QUARANTINED = 3
-    """Finished, but some cases were set aside."""
+    """Finished, but some cases were set aside, or something that was looked at is broken."""
     ENVIRONMENT = 4
     """The machine, not the data: disk full, no permission, a library is missing."""
     LOCKED = 5

@@ -107,6 +107,8 @@ class Workspace:
     log: Log
     progress: Progress
     device: str = "cpu"
+    gpu: str = ""
+    """The name of the graphics card that computes, for the receipt; empty where there is none."""
     earlier: tuple[Path, ...] = ()
     """Finished folders of the same stage, newest first: what did not change may be linked from them."""
     tell: Callable[[str], None] = say_nothing

@@ -1,5 +1,6 @@
 """Finished artifacts on disk: find one, or make one whole."""
 
+import hashlib
 import json
 import os
 import platform
@@ -12,7 +13,9 @@ from typing import Any, TypeVar
 
 from segpipe import __version__
 from segpipe.core.atomic import locked, write_json
-from segpipe.core.fingerprint import fingerprint
+from segpipe.core.contents import SUMS, files_in, sums_of, write_sums
+from segpipe.core.fingerprint import canonical, fingerprint
+from segpipe.core.machine import described
 from segpipe.core.section import Section
 from segpipe.core.stage import Artifact, Inputs, Stage, Workspace
 
@@ -88,6 +91,8 @@ class Store:
                 "version": stage.version,
                 "settings": settings.model_dump(mode="json"),
                 "inputs": above,
+                "inputs_contents": _contents_of(inputs),
+                "contents": _sealed(partial, work),
                 "summary": dict(summary),
                 "made": {
                     "began": began.isoformat(timespec="seconds"),
@@ -95,12 +100,37 @@ class Store:
                     "cpu_seconds": round(_cpu_seconds() - spent, 1),
                     "segpipe": __version__,
                     "python": platform.python_version(),
+                    **described(),
+                    "gpu": work.gpu,
                 },
             }
-            write_json(partial / RECEIPT, receipt)
+            write_json(partial / RECEIPT, receipt | {"seal": seal_of(receipt)})
             partial.replace(final)
         final.with_name(f"{name}.lock").unlink(missing_ok=True)
         return Artifact(stage.name, name, final, dict(summary))
+
+
+def _contents_of(inputs: Inputs) -> dict[str, str]:
+    """Return the hash of what each input held when it was read; those made before hashes were kept have none."""
+    found = {}
+    for key, artifact in inputs.artifacts.items():
+        try:
+            found[key] = str(read_receipt(artifact.path)["contents"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _sealed(folder: Path, work: Workspace) -> str:
+    """Write the SHA-256 of every file beside them; return the one of that list."""
+    names = [name for name in files_in(folder) if name not in (SUMS, RECEIPT)]
+    with work.progress("hashing", len(names)) as advance:
+        return write_sums(folder, sums_of(folder, names, work.earlier, advance))
+
+
+def seal_of(receipt: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over a receipt, its own seal left out: whether it says what it said when it was written."""
+    return hashlib.sha256(canonical({k: v for k, v in receipt.items() if k != "seal"}).encode()).hexdigest()
 
 
 def _cpu_seconds() -> float:

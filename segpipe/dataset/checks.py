@@ -29,6 +29,8 @@ STRAY = 3
 SAME_SPACING = 0.01
 """Share by which two spacings may differ before they are named as the reason."""
 SHOWN = 5
+SAMPLED = 200_000
+"""Voxels by which the brightness of an image is told."""
 
 
 class CheckConfig(Section):
@@ -68,7 +70,7 @@ def _checked(job: CheckJob) -> Case:
     if raw.label is None and not raw.unlabelled:
         image = raw.images[0].relative_to(job.root).as_posix()
         raise DataError(f"{image}: has no label file. Add one with the same name, or take the case out.")
-    grid = _check_images(job)
+    grid, intensities = _check_images(job)
     volumes: dict[str, float] = {}
     if raw.label is not None:
         with _named(raw.label, job.root):
@@ -84,6 +86,7 @@ def _checked(job: CheckJob) -> Case:
         covariates=dict(raw.covariates),
         page=raw.page,
         volumes_mm3=volumes,
+        intensities=intensities,
     )
 
 
@@ -101,7 +104,8 @@ def _named(path: Path, root: Path) -> Iterator[None]:
         raise DataError(relative + str(error).removeprefix(path.name)) from error
 
 
-def _check_images(job: CheckJob) -> Geometry:
+def _check_images(job: CheckJob) -> tuple[Geometry, tuple[tuple[float, float, float], ...]]:
+    """Return the grid of images that are as they should be, and how bright each channel is."""
     paths, channels = job.raw.images, len(job.header.channels)
     volumes = []
     for path in paths:
@@ -117,7 +121,14 @@ def _check_images(job: CheckJob) -> Geometry:
         with _named(path, job.root):
             _check_values(path, volume, job.header.reading)
             _check_grid(path, volume.geometry, paths[0], volumes[0].geometry, job.config)
-    return volumes[0].geometry
+    return volumes[0].geometry, tuple(_spread(channel) for volume in volumes for channel in volume.array)
+
+
+def _spread(channel: NDArray[np.generic]) -> tuple[float, float, float]:
+    """Return the 5th percentile, the median and the 95th of what is not 0, from voxels that lie evenly."""
+    seen = channel.reshape(-1)[:: max(channel.size // SAMPLED, 1)].astype(np.float64)
+    low, middle, high = np.percentile(seen[seen != 0] if seen.any() else seen, (5, 50, 95)).tolist()
+    return low, middle, high
 
 
 def _check_values(path: Path, volume: Volume, reading: Reading) -> None:

@@ -20,6 +20,8 @@ DATASET = "dataset.json"
 MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
 SPLITS = "splits.json"
+DESCRIBED = "described_by.jsonl"
+"""Files of the source beside images and labels that decided what was found, with their SHA-256."""
 
 
 class Channel(Section):
@@ -89,6 +91,13 @@ class Case(Section):
     """Of all its files, where they are stacks of pictures; counted from 0."""
     volumes_mm3: dict[str, float] = Field(default_factory=dict)
     """Volume of each structure in the label map, in the cubed unit of ``reading`` (squared in 2D)."""
+    intensities: tuple[tuple[float, float, float], ...] = ()
+    """Of each channel, the 5th percentile, the median and the 95th of what is not 0."""
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """All its files."""
+        return (*self.images, *([self.label] if self.label else []))
 
     @property
     def native(self) -> Geometry:

@@ -25,6 +25,11 @@ def all_gpus() -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
+def gpu_name(device: str) -> str:
+    """Return the name of the graphics card behind a device; empty for a processor."""
+    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else ""
+
+
 def use_threads(count: int) -> None:
     """Compute with this many threads on the CPU, in this process."""
     torch.set_num_threads(count)

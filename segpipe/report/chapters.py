@@ -1,81 +1,88 @@
 """What stands in each chapter of the report, ready to be set."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 
-from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, gallery, headline, latent, methods, provenance, repeats, subgroups, tables
+from segpipe.report import (
+    claim,
+    cohort,
+    curves,
+    headline,
+    latent,
+    methods,
+    panels,
+    provenance,
+    repeats,
+    subgroups,
+    tables,
+)
 from segpipe.report.agreement import Agreement, agreements, bland_altman, reliability_table
 from segpipe.report.bysize import dice_by_size
-from segpipe.report.cuts import Cut, CutJob, cut_case
+from segpipe.report.data_table import data_table
+from segpipe.report.evidence import Evidence
+from segpipe.report.failures import failure
 from segpipe.report.findings import findings
+from segpipe.report.gallery import Shown
+from segpipe.report.limitations import limitations
 from segpipe.report.material import Material
-from segpipe.report.montage import Pick, common_width, picks, picture
+from segpipe.report.montage import common_width, picture
 from segpipe.report.raincloud import Cloud, beyond, crowded, raincloud
 from segpipe.report.settings import ReportConfig
+from segpipe.report.study import asked
 from segpipe.report.svg import element
-from segpipe.report.viewer import pack, structures_of, too_large
+from segpipe.report.viewer import structures_of
 from segpipe.report.wording import (
     counted,
+    listed,
     p_value,
     percent,
     shown,
     signed,
     volume_digits,
-    without_paths,
 )
 
 MOST_PANELS = 6
 """Bland-Altman charts; with more structures, those with the largest bias are shown."""
 COLOURS = 8
 BY_SIZE_HEIGHT = 170
-MEGABYTE = 1_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A case in pictures, or why there are none of it."""
-
-    pick: Pick
-    cut: Cut | None
-    reason: str = ""
-
-
-def chosen(material: Material, config: ReportConfig) -> list[Pick]:
-    """Return the cases to be shown; none where there are no predictions at hand."""
-    return picks(material.scores.ranked(), config.montage_cases) if material.predictions else []
-
-
-def show(material: Material, pick: Pick, config: ReportConfig) -> Shown:
-    """Read a case and cut out what is shown; one that cannot be read is told of, and does no further harm."""
-    case = next(case for case in material.dataset.cases if case.id == pick.case)
-    assert material.predictions is not None, "cases are only picked where there are predictions"
-    groups = material.dataset.header.labels.groups()
-    files = material.dataset.files(case)
-    prepared = material.prepared[case.id] if material.prepared and material.rank == 2 else None
-    job = CutJob(files, material.predictions / files.prediction, groups, config.channel, config.margin_mm, prepared)
-    try:
-        return Shown(pick, cut_case(job))
-    except SegpipeError as error:
-        return Shown(pick, None, without_paths(str(error), material.dataset.root))
 
 
 def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> dict[str, Any]:
-    """Return everything that the page's template names."""
+    """Return everything that the page's template names, the checklist last: it looks at what the others hold."""
+    told = _told(material, config, cases)
+    pictures = sum(1 for one in told["montage"] if one["svg"] or one["panels"])
+    known = Evidence(material, config.study, pictures, _anchors(told))
+    filled = claim.checklist(known)
+    return told | {"checklist": filled, "checklist_told": claim.told(filled)}
+
+
+def _anchors(told: Mapping[str, Any]) -> set[str]:
+    """Return the anchors of the chapters that the page will have."""
+    optional = {"volumes": "agreement", "pretraining": "pretraining", "training": "curves", "viewer": "viewer"}
+    always = {"study", "findings", "cohort", "data", "accuracy", "pictures", "cases", "limitations", "methods"}
+    return always | {"provenance", "checklist"} | {anchor for anchor, key in optional.items() if told[key]}
+
+
+def _told(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> dict[str, Any]:
+    first, further = asked(config.study)
     volumes = agreements(material.scores, material.dataset.subjects, material.confidence)
     main = material.scores.main if len(material.scores.structures) <= COLOURS else _few(material)
     rest = [metric for metric in material.scores.metrics if metric not in main]
     return {
         "title": config.title or f"{material.dataset.header.name}: segmentation report",
         "subtitle": _subtitle(material),
+        "asked": first,
+        "asked_too": further,
+        "question": _question(material),
         "tiles": headline.tiles(material, volumes),
         "findings": findings(material, volumes),
         "diagram": cohort.diagram(material),
         "reasons": cohort.reasons(material),
+        "data": data_table(material),
         "accuracy": tables.accuracy(material, main),
         "more_accuracy": tables.accuracy(material, rest),
         "by_part": repeats.by_part(material),
@@ -98,15 +105,17 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],
         "flat": all(len(list(shown.cut.planes())) == 1 for shown in cases if shown.cut),
         "pictures": material.rank == 2,
-        "error_keys": list(gallery.keys(len(material.dataset.header.labels.names))),
+        "error_keys": list(panels.keys(len(material.dataset.header.labels.names))),
         "oriented": any(shown.cut.oriented for shown in cases if shown.cut),
-        "viewer": _viewer(material, config, cases),
+        "viewer": _viewer(material, cases),
         "columns": tables.columns(material),
         "cases": tables.cases(material),
+        "limitations": limitations(material, config.study),
         "methods": methods.methods(material),
         "planned": methods.planned(material),
         "artifacts": provenance.artifacts(material),
-        "facts": provenance.facts(material),
+        "facts": [*provenance.facts(material), *provenance.machines(material)],
+        "files": provenance.files(material),
     }
 
 
@@ -121,6 +130,15 @@ def _subtitle(material: Material) -> str:
         f"evaluation {material.receipt('evaluate').fingerprint}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _question(material: Material) -> str:
+    """Return what this run asks, where its authors state no question."""
+    names = listed(material.dataset.header.labels.names, 12)
+    return (
+        f"How well are {names} segmented by a network that never saw the case? Its authors have not stated more "
+        "(report.study in the settings)."
+    )
 
 
 def _first_training(material: Material) -> str:
@@ -195,43 +213,41 @@ def _coloured(a: Agreement) -> Agreement:
 
 
 def _montage(material: Material, cases: Sequence[Shown]) -> list[dict[str, Any]]:
+    cases = [one for one in cases if one.role]
     cuts = [shown.cut for shown in cases if shown.cut]
     widths = dict(zip(map(id, cuts), common_width(cuts), strict=True))
     groups = material.dataset.header.labels.groups()
     dice, distance = material.scores.overall("dice"), material.scores.overall("hd95_mm")
     found = []
     for one in cases:
-        case = one.pick.case
-        figures = f"Dice {shown(dice[case], 'dice')}"
-        if case in distance:
-            figures += f" · HD95 {shown(distance[case], 'hd95_mm')} {material.unit}"
+        figures = f"Dice {shown(dice[one.case], 'dice')}"
+        if one.case in distance:
+            figures += f" · HD95 {shown(distance[one.case], 'hd95_mm')} {material.unit}"
         svg = Markup()
         if one.cut and material.rank > 2:
-            svg = picture(one.cut, groups, widths[id(one.cut)], f"{one.pick.role}: {case}, {figures}")
+            svg = picture(one.cut, groups, widths[id(one.cut)], f"{one.role}: {one.case}, {figures}")
         found.append(
             {
-                "role": one.pick.role,
-                "case": case,
-                "number": material.index[case],
+                "role": one.role,
+                "case": one.case,
+                "number": material.index[one.case],
                 "figures": figures,
+                "error": failure(material.scores, one.case),
                 "svg": svg,
-                "panels": gallery.panels(one.cut, groups) if one.cut and material.rank == 2 else [],
+                "panels": panels.panels(one.cut, groups) if one.cut and material.rank == 2 else [],
                 "reason": one.reason,
             }
         )
     return found
 
 
-def _viewer(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> dict[str, Any] | None:
-    labels = material.dataset.header.labels
-    structures = structures_of(labels)
-    fit = [one for one in cases if one.cut and not too_large(one.cut, config.viewer_limit_mm)]
-    if not (config.viewer and structures and fit) or material.rank == 2:  # panels show the whole of it already
-        return None
-    room = config.viewer_megabytes * MEGABYTE / len(fit)
+def _viewer(material: Material, cases: Sequence[Shown]) -> dict[str, Any] | None:
+    structures = structures_of(material.dataset.header.labels)
+    ranked = {case: place for place, case in enumerate(material.scores.ranked())}
     volumes = [
-        pack(one.cut, labels.values, room) | {"name": f"{one.pick.case} ({one.pick.role.lower()})"}
-        for one in fit
-        if one.cut
+        one.volume
+        | {"name": f"{one.case} ({one.role.lower()})" if one.role else one.case, "c": material.index[one.case]}
+        for one in sorted(cases, key=lambda one: ranked[one.case])
+        if one.volume
     ]
-    return {"structures": structures, "cases": volumes}
+    return {"structures": structures, "cases": volumes} if structures and volumes else None

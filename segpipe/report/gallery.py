@@ -1,116 +1,103 @@
-"""2D cases as panels: image, reference, weight map, prediction, and where the two differ."""
+"""Which cases are shown, in pictures and in the viewer, and the reading of them, each by a worker."""
 
-import base64
-import io
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from segpipe.core.errors import SegpipeError
+from segpipe.dataset.manifest import CaseFiles
+from segpipe.report.cuts import Cut, CutJob, cut_case
+from segpipe.report.material import Material
+from segpipe.report.montage import picks
+from segpipe.report.settings import ReportConfig
+from segpipe.report.viewer import pack, structures_of, too_large
+from segpipe.report.wording import without_paths
 
-from segpipe.report.cuts import Cut
-from segpipe.report.page import asset
+MEGABYTE = 1_000_000
+FOR_FEW, FOR_EACH = 1.6, 0.026
+"""Megabytes: the viewer takes this much for a few cases, and this much for each of many."""
 
-LONGEST_PX = 1000
-"""Pixels along the longer side of a panel, at most; a larger image is shown coarser."""
-QUALITY = 88
-SHADES = 8
-"""Grey values under an error map: few, so that it stays small without loss."""
-DIM = 0.75
-"""Brightness of the image under an error map: colours stand out."""
-ADDED, MISSED, CONFUSED = (230, 159, 0), (86, 180, 233), (204, 121, 167)
-"""Orange, sky blue and reddish purple: told apart by the colour-blind (Okabe and Ito 2008)."""
-HEAT = ((0, 34, 78), (65, 77, 107), (124, 123, 120), (188, 175, 111), (254, 232, 56))
-"""Five steps of the cividis colours (Nunez et al. 2018), low to high."""
 
-Colours = NDArray[np.uint8]
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A case to be seen, or why there is nothing to see of it."""
+
+    case: str
+    role: str
+    """Why it is in pictures; empty for a case that only the viewer has."""
+    cut: Cut | None = None
+    """The part of it that pictures are made from."""
+    volume: dict[str, Any] | None = None
+    """The same for the viewer; None where it is too large or not wanted."""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One picture of a case."""
+class ShowJob:
+    """One case to read."""
 
-    title: str
-    note: str
-    source: str
-    """A data address."""
-    size: tuple[int, int]
-    """Width and height in pixels."""
+    case: str
+    role: str
+    cut: CutJob
+    root: Path
+    """Of the data set: no message may name it."""
+    values: tuple[int, ...]
+    room: float
+    """Bytes of its volume in the page; 0: the viewer does not have it."""
+    limit_mm: float
 
 
-def panels(cut: Cut, structures: Mapping[str, tuple[int, ...]]) -> list[Panel]:
-    """Return the panels of a 2D case; without a weight map, four."""
-    truth, found = (_numbers(array[:, :, 0], structures) for array in (cut.truth, cut.prediction))
-    grey = cut.image[:, :, 0]
-    shown = [
-        _panel("Image", _coarser(cut), cut, colour if (colour := cut.colour) is not None else grey, lossless=False)
+def jobs(material: Material, config: ReportConfig) -> list[ShowJob]:
+    """Return the cases to read: those in pictures, then the worst as far as the viewer holds them."""
+    if material.predictions is None:
+        return []
+    ranked = material.scores.ranked()
+    roles = {pick.case: pick.role for pick in picks(ranked, config.montage_cases)}
+    labels = material.dataset.header.labels
+    seen = (
+        list(dict.fromkeys([*roles, *ranked]))[: config.viewer_cases]
+        if config.viewer and structures_of(labels) and material.rank > 2  # in 2D, panels show the whole of it already
+        else []
+    )
+    room = room_of_each(len(seen), config.viewer_megabytes)
+    known = {case.id: case for case in material.dataset.cases}
+    return [
+        ShowJob(
+            case,
+            roles.get(case, ""),
+            _cut_job(material, material.dataset.files(known[case]), config),
+            material.dataset.root,
+            labels.values,
+            room if case in seen else 0.0,
+            config.viewer_limit_mm,
+        )
+        for case in dict.fromkeys([*roles, *seen])
     ]
-    shown.append(_panel("Reference", "", cut, _painted(truth)))
-    if cut.weight is not None:
-        low, high = float(cut.weight.min()), float(cut.weight.max())
-        heat = _heat((cut.weight - low) / max(high - low, 1e-6))
-        shown.append(_panel("Weight map", f"{low:.3g} (dark) to {high:.3g} (bright)", cut, heat, lossless=False))
-    shown.append(_panel("Prediction", "", cut, _painted(found)))
-    wrong = float((truth != found).mean())
-    shown.append(_panel("Errors", f"{wrong * 100:.2g} % of the pixels", cut, _errors(grey, truth, found)))
-    return shown
 
 
-def keys(structures: int) -> Iterator[tuple[str, str]]:
-    """Yield what the colours of an error map mean, and each colour."""
-    for name, colour in (("drawn without reference", ADDED), ("missed", MISSED), ("taken for another", CONFUSED)):
-        if structures > 1 or colour != CONFUSED:
-            yield name, f"rgb{colour}"
+def _cut_job(material: Material, files: CaseFiles, config: ReportConfig) -> CutJob:
+    assert material.predictions is not None, "cases are only shown where there are predictions"
+    prepared = material.prepared[files.id] if material.prepared and material.rank == 2 else None
+    groups = material.dataset.header.labels.groups()
+    return CutJob(files, material.predictions / files.prediction, groups, config.channel, config.margin_mm, prepared)
 
 
-def _coarser(cut: Cut) -> str:
-    width, height = cut.image.shape[:2]
-    longest = max(width, height)
-    return f"{width} x {height} pixels" + (f", shown at {LONGEST_PX / longest:.0%}" if longest > LONGEST_PX else "")
+def room_of_each(cases: int, most_megabytes: float) -> float:
+    """Return the bytes that each of some cases may take in the viewer."""
+    return min(max(FOR_FEW, FOR_EACH * cases), most_megabytes) * MEGABYTE / max(cases, 1)
 
 
-def _numbers(labels: NDArray[np.int32], structures: Mapping[str, tuple[int, ...]]) -> NDArray[np.uint8]:
-    """Return 0 for background and n for the nth structure, the later one where they overlap."""
-    numbers = np.zeros(labels.shape, np.uint8)
-    for number, values in enumerate(structures.values(), start=1):
-        numbers[np.isin(labels, values)] = number
-    return numbers
+def show(job: ShowJob) -> Shown:
+    """Read a case and cut out what is shown; one that cannot be read is told of, and does no further harm."""
+    try:
+        cut = cut_case(job.cut)
+    except SegpipeError as error:
+        return Shown(job.case, job.role, reason=without_paths(str(error), job.root))
+    wanted = job.room and not too_large(cut, job.limit_mm)
+    return Shown(job.case, job.role, cut if job.role else None, pack(cut, job.values, job.room) if wanted else None)
 
 
-def _painted(numbers: NDArray[np.uint8]) -> Colours:
-    """Return structures (X, Y, 3) in the colours of the page, on black."""
-    written = re.findall(r"--i\d: #([0-9a-f]{6})", asset("report.css"))
-    table = [tuple(bytes.fromhex(colour)) for colour in written]
-    palette = np.asarray([(0, 0, 0), *[table[number % len(table)] for number in range(255)]], np.uint8)
-    return np.asarray(palette[numbers], np.uint8)
-
-
-def _heat(shares: NDArray[np.floating]) -> Colours:
-    steps = np.linspace(0, 1, len(HEAT))
-    channels = [np.interp(shares, steps, [colour[channel] for colour in HEAT]) for channel in range(3)]
-    return np.asarray(np.stack(channels, axis=-1), np.uint8)
-
-
-def _errors(grey: NDArray[np.uint8], truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> Colours:
-    step = 256 // SHADES
-    picture = np.repeat((grey // step * step * DIM).astype(np.uint8)[..., None], 3, axis=-1)
-    picture[(found > 0) & (truth == 0)] = ADDED
-    picture[(found == 0) & (truth > 0)] = MISSED
-    picture[(found > 0) & (truth > 0) & (found != truth)] = CONFUSED
-    return picture
-
-
-def _panel(title: str, note: str, cut: Cut, pixels: Colours, *, lossless: bool = True) -> Panel:
-    """Return a panel of (X, Y) or (X, Y, 3), Y upwards as in a cut; pixels come out square."""
-    upright = np.ascontiguousarray(np.swapaxes(pixels, 0, 1)[::-1])
-    width, height = (n * mm for n, mm in zip(pixels.shape[:2], cut.spacing[:2], strict=True))
-    density = min(1 / min(cut.spacing[:2]), LONGEST_PX / max(width, height))
-    size = max(round(width * density), 1), max(round(height * density), 1)
-    picture = Image.fromarray(upright)
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.NEAREST if lossless else Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    picture.save(stream, "WEBP", lossless=lossless, quality=100 if lossless else QUALITY, method=4)
-    return Panel(title, note, f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}", size)
+def in_order(wanted: Sequence[ShowJob], shown: dict[str, Shown]) -> list[Shown]:
+    """Return what was read in the order in which it was asked for."""
+    return [shown[job.case] for job in wanted if job.case in shown]

@@ -68,6 +68,8 @@ class Material:
     subgroups: Sequence[Mapping[str, Any]]
     """Mean Dice by covariate, as the evaluation wrote it; empty where nothing divides the cases."""
     receipts: Mapping[str, Receipt]
+    artifacts: Sequence[Artifact]
+    """Every folder that the report was given, in the order of the stages."""
     plan: Plan | None
     model: Mapping[str, Any]
     """What stands in the model's file beside the weights."""
@@ -164,6 +166,7 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         receipts={
             stage: _receipt(stage, artifact) for stage in STAGES for artifact in list(inputs.every(stage).values())[:1]
         },
+        artifacts=[artifact for stage in STAGES for artifact in inputs.every(stage).values()],
         plan=_plan(inputs.get("preprocess")),
         model=_json(train / "model" / "model.json") if train else {},
         training=read_curves(train / HISTORY) if train else {},

@@ -207,6 +207,9 @@ def _training(material: Material) -> Iterator[str]:
         f"to zero, a weight decay of {optim.get('weight_decay'):g} and gradients clipped at a norm of "
         f"{optim.get('clip'):g}."
     )
+    pretrained = "pretrain" in material.receipts or receipt("settings.train.init_from") is not None
+    but = ", but for those that were pretrained" if pretrained else ""
+    yield f"Weights began at random (He et al. 2015), biases at zero{but}."
     foreground = receipt("settings.train.sampling.foreground")
     if foreground is not None:
         yield f"Of each batch, {percent(foreground)} of the patches were drawn around a labelled {material.dot}."

@@ -49,12 +49,14 @@ def picks(ranked: Sequence[str], wanted: MontageCases) -> list[Pick]:
         return [Pick(ranked[0], "The only case")] if wanted.worst + wanted.median + wanted.best else []
     first = (total - wanted.median) // 2
     roles: dict[int, str] = {}
-    for place in range(min(wanted.worst, total)):
-        roles[place] = f"{_ordinal(place + 1)}worst".capitalize()
+    if wanted.worst:
+        roles[0] = "Worst"
     for place in range(total - 1, max(total - 1 - wanted.best, -1), -1):
         roles.setdefault(place, f"{_ordinal(total - place)}best".capitalize())
     for place in range(max(first, 0), min(first + wanted.median, total)):
         roles.setdefault(place, "Median")
+    for place in range(min(wanted.worst, total)):
+        roles.setdefault(place, f"{_ordinal(place + 1)}worst".capitalize())
     return [Pick(ranked[place], roles[place]) for place in sorted(roles)]
 
 

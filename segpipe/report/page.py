@@ -12,8 +12,14 @@ from markupsafe import Markup
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 
 
-def page(chapters: Mapping[str, Any], template: str = TEMPLATE) -> str:
-    """Return the page. Whatever is no ``Markup`` is escaped; a name the template asks for must be there."""
+def page(chapters: Mapping[str, Any], template: str = TEMPLATE, *, printed: bool = False) -> str:
+    """Return the page. Whatever is no ``Markup`` is escaped; a name the template asks for must be there.
+
+    Args:
+        chapters: What stands in it.
+        template: The asset it is set with.
+        printed: Whether it is for paper: everything unfolded, nothing that moves.
+    """
     environment = Environment(
         loader=DictLoader({template: asset(template)}),
         autoescape=True,
@@ -27,6 +33,7 @@ def page(chapters: Mapping[str, Any], template: str = TEMPLATE) -> str:
         style=Markup(asset(STYLE)),
         script=Markup(script),
         policy=policy(script),
+        printed=printed,
     )
 
 

@@ -2,13 +2,25 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from segpipe.core.contents import SUMS
+from segpipe.core.fingerprint import file_sha256
 from segpipe.report.material import STAGES, Material
 from segpipe.report.wording import NARROW, UNDEFINED, number
 
 SHORT = 16
 MINUTE, HOUR = 60, 3600
+TRACED = {
+    "ingest": (("manifest.jsonl", "Manifest: each raw file and its SHA-256"), ("splits.json", "Division into parts")),
+    "preprocess": (("plan.json", "Plan"),),
+    "pretrain": (("encoder.safetensors", "Pretrained weights"),),
+    "train": (("model/weights.safetensors", "Weights"), ("model/model.json", "Description of the model")),
+    "infer": ((SUMS, "Label maps: each and its SHA-256"),),
+    "evaluate": (("scores.csv", "Scores of each case"), ("summary.json", "Means and intervals")),
+}
+"""Files between raw data and report, and what each is."""
 
 
 def artifacts(material: Material) -> list[dict[str, str]]:
@@ -27,6 +39,7 @@ def artifacts(material: Material) -> list[dict[str, str]]:
                 "took": duration(receipt("made.seconds")),
                 "segpipe": _text(receipt("made.segpipe")),
                 "python": _text(receipt("made.python")),
+                "contents": _text(receipt("contents")),
             }
         )
     return rows
@@ -47,6 +60,45 @@ def facts(material: Material) -> list[tuple[str, str]]:
         if value is not None:
             found.append((name, str(value)))
     return found
+
+
+def files(material: Material) -> list[tuple[str, str, str]]:
+    """Return what, place in the store, and SHA-256 of the files that figures go through, in the order of their making.
+
+    Of several networks each has its weights. What was made before hashes were kept is left out.
+    """
+    found = []
+    for artifact in material.artifacts:
+        for name, what in TRACED.get(artifact.stage, ()):
+            if (path := artifact.path / name).is_file():
+                found.append((what, f"{artifact.stage}/{artifact.fingerprint}/{name}", file_sha256(path)))
+    return found
+
+
+def machines(material: Material) -> list[tuple[str, str]]:
+    """Return what the stages ran on and with: hardware, system, libraries; alike ones together."""
+    told: dict[str, list[str]] = {}
+    libraries: dict[str, str] = {}
+    for stage, receipt in material.receipts.items():
+        if said := _machine(receipt("made") or {}):
+            told.setdefault(said, []).append(stage)
+        libraries |= receipt("made.libraries") or {}
+    rows = [(f"Machine of {', '.join(stages)}" if len(told) > 1 else "Machine", said) for said, stages in told.items()]
+    if libraries:
+        rows.append(("Libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())))
+    return rows
+
+
+def _machine(made: Mapping[str, Any]) -> str:
+    if not made.get("processor"):
+        return ""
+    parts = [
+        f"{made['processor']} ({made.get('processors')} logical processors)",
+        f"{made['memory_gib']:g} GiB of memory" if made.get("memory_gib") else "",
+        made.get("gpu") or "no graphics card used",
+        made.get("system") or "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def data_hash(material: Material) -> str:

@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.core.errors import ConfigError, DataError
-from segpipe.core.fingerprint import fingerprint, listing
+from segpipe.core.fingerprint import file_sha256, fingerprint, listing
 from segpipe.core.parallel import run_cases
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
 from segpipe.dataset.checks import CheckJob, check_case
-from segpipe.dataset.manifest import Case, Dataset, RawCase, Refusal, read_jsonl, write_jsonl
+from segpipe.dataset.manifest import (
+    DESCRIBED,
+    Case,
+    Dataset,
+    FileRef,
+    RawCase,
+    Refusal,
+    read_jsonl,
+    write_jsonl,
+)
 from segpipe.dataset.settings import IngestConfig
 from segpipe.dataset.sources.found import Found
 from segpipe.dataset.splits import divide, strata_of
@@ -55,6 +64,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     placed = [_placed(case, split) for case in sorted(cases, key=lambda case: case.id)]
     dataset = Dataset(found.header, tuple(placed), tuple(refused), (), found.root)
     dataset.save(work.path, split)
+    write_jsonl(work.path / DESCRIBED, [ref.model_dump() for ref in _described(found)])
     return {
         "cases": len(cases),
         "develop": len(dataset.part("develop")),
@@ -63,6 +73,14 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         "quarantined": len(refused),
         "subjects": len(set(dataset.subjects.values())),
     }
+
+
+def _described(found: Found) -> list[FileRef]:
+    return [
+        FileRef(path=path.relative_to(found.root).as_posix(), sha256=file_sha256(path))
+        for path in found.described_by
+        if path.is_relative_to(found.root) and path.is_file()
+    ]
 
 
 def _with_subjects(cases: Sequence[RawCase], config: IngestConfig) -> list[RawCase]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from segpipe.core.atomic import locked
+from segpipe.core.contents import SUMS
 from segpipe.core.errors import DataError, LockedError
 from segpipe.core.parallel import SerialExecutor
 from segpipe.core.section import Place, Section
@@ -76,7 +77,7 @@ def test_what_was_made_is_found_and_not_made_again(store: Store) -> None:
     assert made == again
     assert toy.written == ["0.txt", "1.txt", "2.txt"]
     assert made.path == store.root / "toy" / made.fingerprint
-    assert sorted(path.name for path in made.path.iterdir()) == ["0.txt", "1.txt", "2.txt", RECEIPT]
+    assert sorted(path.name for path in made.path.iterdir()) == ["0.txt", "1.txt", "2.txt", SUMS, RECEIPT]
     assert [path.name for path in (store.root / "toy").iterdir()] == [made.fingerprint]  # no lock, no partial
 
 

@@ -26,13 +26,13 @@ def cut(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1, 1
     [
         (0, []),
         (1, [("c0", "The only case")]),
-        (2, [("c0", "Worst"), ("c1", "2nd worst")]),
-        (3, [("c0", "Worst"), ("c1", "2nd worst"), ("c2", "Best")]),
+        (2, [("c0", "Worst"), ("c1", "Best")]),
+        (3, [("c0", "Worst"), ("c1", "Median"), ("c2", "Best")]),
         (9, [("c0", "Worst"), ("c1", "2nd worst"), ("c4", "Median"), ("c8", "Best")]),
     ],
 )
 def test_each_case_is_shown_once(count: int, shown: list[tuple[str, str]]) -> None:
-    found = picks([f"c{n}" for n in range(count)], MontageCases())
+    found = picks([f"c{n}" for n in range(count)], MontageCases(worst=2))
     assert [(pick.case, pick.role) for pick in found] == shown
 
 

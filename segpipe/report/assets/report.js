@@ -217,7 +217,10 @@
   };
 
   const load = async () => {
-    shown = await unpack(cases[Number(select.value)]);
+    const wanted = select.value;
+    const unpacked = await unpack(cases[Number(wanted)]);
+    if (wanted !== select.value) return;  // another case was asked for meanwhile
+    shown = unpacked;
     sliders.forEach((slider, axis) => {
       slider.max = shown.shape[axis] - 1;
       slider.value = shown.begin[axis];
@@ -229,6 +232,19 @@
 
   cases.forEach((one, index) => select.add(new Option(one.name, String(index))));
   select.addEventListener("change", load);
+
+  // a click on a case anywhere opens it here
+  const places = new Map(cases.map((one, index) => [String(one.c), index]));
+  for (const [number] of places) for (const element of marks.get(number) || []) element.classList.add("leafed");
+  document.addEventListener("click", (event) => {
+    const element = event.target.closest("tr[data-c], circle[data-c], figure[data-c]");
+    const index = element ? places.get(element.dataset.c) : undefined;
+    if (index === undefined) return;
+    event.preventDefault();
+    select.value = String(index);
+    load();
+    viewer.parentElement.scrollIntoView({ block: "start" });
+  });
   for (const control of [...sliders, fill, lines]) control.addEventListener("input", draw);
   canvases.forEach((canvas, index) => canvas.addEventListener("click", (event) => {
     const [across, up] = planes[index];
@@ -237,6 +253,12 @@
     sliders[up].value = shown.shape[up] - 1 - Math.floor((event.clientY - box.top) / box.height * shown.shape[up]);
     draw();
   }));
+  canvases.forEach((canvas, index) => canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const slider = sliders[planes[index][2]];
+    slider.value = Number(slider.value) + Math.sign(event.deltaY);
+    draw();
+  }, { passive: false }));
   addEventListener("resize", draw);
   viewer.hidden = false;
   load();
