@@ -142,10 +142,11 @@ def _spread(cases: Sequence[str]) -> list[str]:
 
 def _job(case: str, dataset: Dataset, infer: Kept, config: evaluate.EvaluateConfig) -> evaluate.ScoreJob | None:
     known = {one.id: one for one in dataset.cases}
-    if case not in known or (truth := dataset.files(known[case]).label) is None:
+    if case not in known or (files := dataset.files(known[case])).label is None:
         return None
-    prediction = infer.path / "predictions" / f"{case}.nii.gz"
-    return evaluate.ScoreJob(prediction, truth, dataset.header.labels, config.metrics)
+    return evaluate.ScoreJob(
+        infer.path / "predictions" / files.prediction, files, dataset.header.labels, config.metrics
+    )
 
 
 def _score_fault(rows: Sequence[Row], job: evaluate.ScoreJob | None) -> str:
