@@ -228,11 +228,14 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other cases.")] = 0,
+    rank: Annotated[int, typer.Option(min=2, max=3, help="3: scans in MSD layout; 2: PNG pictures in folders.")] = 3,
 ) -> None:
-    """Make a small labelled 3D cohort in MSD layout, the same for the same seed."""
+    """Make a small labelled cohort, in 3D or 2D, the same for the same seed."""
     from segpipe.dataset.phantom import PhantomConfig, write_cohort  # noqa: PLC0415
+    from segpipe.dataset.phantom_pictures import write_pictures  # noqa: PLC0415
 
-    write_cohort(out, PhantomConfig(cases=cases, seed=seed))
+    write = write_pictures if rank == 2 else write_cohort
+    write(out, PhantomConfig(cases=cases, seed=seed))
     typer.echo(f"{cases} phantoms: {out}")
 
 

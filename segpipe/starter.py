@@ -7,6 +7,9 @@ from pathlib import Path
 from segpipe.core.atomic import write_text
 from segpipe.core.errors import ConfigError, DataError
 from segpipe.dataset.sources.auto import Auto
+from segpipe.dataset.sources.naming import ASSUMED
+from segpipe.dataset.survey import PicturesConfig, survey
+from segpipe.imaging.pictures import is_picture
 
 TEXT = """\
 # Written by 'segpipe init' for {name}: {count} cases, layout {layout}.
@@ -19,10 +22,10 @@ ingest:
     kind: auto            # or msd, nnunet, folder, csv
     root: {root}
 {labels}  # subject_pattern: "(sub-[0-9]+)"   # if a subject has several cases: what in the id names it
-  split: {{test_fraction: 0.2, folds: 5, seed: 0}}
+{pictures}  split: {{test_fraction: 0.2, folds: 5, seed: 0}}
 
 # preprocess:
-#   plan: {{spacing: [1.0, 1.0, 1.0], patch: [64, 64, 64]}}   # planned from the data where left out
+#   plan: {{{size}}}   # planned from the data where left out
 #   weight: {{kind: border}}                                  # the original U-Net's border weight map
 
 train:
@@ -33,6 +36,11 @@ evaluate:
 
 run:
   store: work             # all results; -o OUT is short for it
+"""
+
+PICTURES = """\
+  # pictures: {pixel_size_um: 0.65}      # if the files do not tell it; without, lengths are in pixels
+  # pictures: {page_is_subject: true}    # if the pages of one TIFF stack may be divided between training and test
 """
 
 
@@ -56,7 +64,13 @@ def write_starter(data: Path, out: Path) -> Iterator[str]:
         values = {pair.split(":")[0].strip(): int(pair.split(":")[1]) for pair in line.split(",")}
         labels = f"    labels: {{{line}}}   # rename these\n"
         found = Auto(root=data, labels=values).read()
+    found = survey(found, PicturesConfig())
+    if assumed := next((note for note in found.notes if note.startswith(ASSUMED)), None):
+        labels = f"    labels: {{{assumed.removeprefix(ASSUMED)}   # rename it\n"
+    flat = found.header.reading.flat or is_picture(found.cases[0].images[0])
     text = TEXT.format(
+        size="spacing: [1.0, 1.0], patch: [128, 128]" if flat else "spacing: [1.0, 1.0, 1.0], patch: [64, 64, 64]",
+        pictures=PICTURES if flat and not found.header.reading.flat else "",
         name=_one_line(found.header.name),
         count=len(found.cases),
         layout=found.header.layout,
@@ -69,6 +83,7 @@ def write_starter(data: Path, out: Path) -> Iterator[str]:
     write_text(out, text)
     yield f"{found.header.name}: {len(found.cases)} cases, layout {found.header.layout}"
     yield f"structures: {', '.join(found.header.labels.names)}" + ("" if named else " (rename them in the config)")
+    yield from (note for note in found.notes if not note.startswith(ASSUMED))
     yield f"next: segpipe run {out}"
 
 
