@@ -17,10 +17,11 @@ from segpipe.dataset.manifest import Dataset
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import read_volume
 from segpipe.imaging.labels import LabelSet
-from segpipe.score.case import MetricsConfig, definition, score_case
+from segpipe.score.boxes import whole_numbers
+from segpipe.score.case import MetricsConfig, check_structures, definition, score_case
 from segpipe.score.summary import Summary as Figures
 from segpipe.score.summary import summarise
-from segpipe.score.table import Row, error_row, write_scores
+from segpipe.score.table import Row, error_row, scored_rows, write_scores
 
 TOLERANCE_MM = 1e-2
 
@@ -64,8 +65,8 @@ def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
         if not prediction.geometry.matches(truth.geometry, TOLERANCE_MM):
             raise DataError(f"{job.prediction.name}: lies on another grid than {job.truth.name}.")
         return score_case(
-            prediction.array[0].astype(int),
-            truth.array[0].astype(int),
+            whole_numbers(prediction.array[0]),
+            whole_numbers(truth.array[0]),
             truth.geometry.spacing,
             job.labels.groups(),
             job.metrics,
@@ -79,6 +80,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Score every labelled prediction; summarise over subjects."""
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     config = settings.evaluate
+    check_structures(config.metrics, dataset.header.labels.names)
     parts: dict[str, str] = json.loads((inputs["infer"] / "held_out.json").read_text())
     jobs = {
         case.id: ScoreJob(_prediction(inputs, case.id), truth, dataset.header.labels, config.metrics)
@@ -90,12 +92,23 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         for case, result in run_cases(work.executor, score_files, jobs.items()):
             results[case] = result
             advance(1)
+    return write_figures(work.path, dataset, results, parts, config)
+
+
+def write_figures(
+    folder: Path,
+    dataset: Dataset,
+    results: Mapping[str, dict[tuple[str, str], float] | str],
+    parts: Mapping[str, str],
+    config: EvaluateConfig,
+) -> Summary:
+    """Write scores.csv and summary.json of the results of each case, or of why it has none; return the main figures."""
     rows = [row for case in sorted(results) for row in _rows(case, results[case], parts[case])]
-    write_scores(work.path / "scores.csv", rows)
+    write_scores(folder / "scores.csv", rows)
     figures = _summary(rows, dataset, config)
     names = list(dict.fromkeys(row.part for row in rows))
     each = {part: _summary([row for row in rows if row.part == part], dataset, config) for part in names}
-    write_json(work.path / "summary.json", _described(figures, each, rows, config))
+    write_json(folder / "summary.json", _described(figures, each, rows, config))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
     return {"cases": len(results) - errors, "errors": errors} | {k: v for k, v in dice.items() if v == v}  # noqa: PLR0124 - NaN
@@ -108,7 +121,7 @@ def _prediction(inputs: Inputs, case: str) -> Path:
 def _rows(case: str, result: Mapping[tuple[str, str], float] | str, part: str) -> list[Row]:
     if isinstance(result, str):
         return [error_row(case, result, part)]
-    return [Row(case, label, metric, value, part) for (label, metric), value in result.items()]
+    return scored_rows(case, result, part)
 
 
 def _summary(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> list[Figures]:
@@ -128,8 +141,27 @@ def _described(
         "definitions": {name: definition(name) for name in dict.fromkeys(f.metric for f in figures)},
         "scores": _plain(figures),
         "parts": {part: _plain(own) for part, own in each.items()} if len(each) > 1 else {},
+        "detections": _detections(rows),
         "errors": {row.case: row.value for row in rows if row.metric == "error"},
     }
 
 
-STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=2)
+def _detections(rows: list[Row]) -> list[dict[str, object]]:
+    """Return objects found, made up and missed over all cases together, where they were counted."""
+    sums: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        kind, _, threshold = row.metric.removeprefix("lesion_").partition("_iou")
+        if kind in ("tp", "fp", "fn") and threshold and not isinstance(row.value, str):
+            counts = sums.setdefault((row.label, threshold), {"tp": 0, "fp": 0, "fn": 0, "cases": 0})
+            counts[kind] += round(row.value)
+            counts["cases"] += kind == "tp"
+    found: list[dict[str, object]] = []
+    for (label, threshold), counts in sums.items():
+        whole = 2 * counts["tp"] + counts["fp"] + counts["fn"]
+        told: dict[str, object] = {"label": label, "iou_above": float(threshold), **counts}
+        told["f1"] = 2 * counts["tp"] / whole if whole else None
+        found.append(told | {"fp_per_case": counts["fp"] / counts["cases"]})
+    return found
+
+
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=3)
