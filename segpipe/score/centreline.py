@@ -43,7 +43,7 @@ def _skeleton(mask: Mask) -> Mask:
     parts, count = labelled
     kept = np.zeros(count + 1, bool)
     kept[parts[line]] = True
-    return line | (mask & ~kept[parts])
+    return np.asarray(line | (mask & ~kept[parts]))
 
 
 def _inside(line: Mask, mask: Mask) -> float:
