@@ -224,6 +224,31 @@ def verify(
 
 @app.command()
 @explained
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label maps, made by any tool.")],
+    references: Annotated[Path, typer.Argument(help="Folder of reference label maps, of the same file names.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of scores.csv, summary.json and report.html.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="Settings: evaluate.metrics.surface=false …")] = None,
+    labels: Annotated[str | None, typer.Option(help="a=1,b=2, a YAML file of names, or a dataset.json.")] = None,
+    covariates: Annotated[Path | None, typer.Option(help="CSV: case, and as you like subject, site, …")] = None,
+) -> None:
+    """Compare two folders of label maps: scores, summary, report."""
+    from segpipe.scoring.folders import Wanted, score_folders  # noqa: PLC0415 - keeps --help instant
+    from segpipe.terminal import Terminal  # noqa: PLC0415
+
+    _, loaded = read_config("default", settings, references, out)
+    terminal = Terminal()
+    scored = score_folders(Wanted(predictions, references, out, labels, covariates), loaded, terminal)
+    for line in (*scored.remarks, *(f"set aside: {refusal}" for refusal in scored.refused)):
+        typer.echo(line, err=True)
+    if scored.cases:
+        terminal.scores(out / "summary.json")
+    typer.echo(f"{scored.cases} scored, {len(scored.refused)} set aside: {out}")
+    raise typer.Exit(scored.code)
+
+
+@app.command()
+@explained
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     cases: Annotated[int, typer.Option(min=2, help="Number of cases.")] = 24,

@@ -86,7 +86,7 @@ class Terminal(Told):
         for point, evaluated in made.every("evaluate").items():
             if point:
                 self.console.print(f"\n{point}")
-            self._scores(evaluated.path / "summary.json")
+            self.scores(evaluated.path / "summary.json")
         for name, (stage, inside) in KEPT.items():
             if (folder := made.get(stage)) and (folder / inside).exists():
                 self.console.print(f"{name:<18} {store / LATEST / name}", markup=False)
@@ -99,7 +99,8 @@ class Terminal(Told):
             return Exit.QUARANTINED
         return Exit.FINE
 
-    def _scores(self, path: Path) -> None:
+    def scores(self, path: Path) -> None:
+        """Print the main figures of a summary.json as a table."""
         summary = json.loads(path.read_text())
         table = Table(title=None, box=None, pad_edge=False, header_style="bold")
         for column in (

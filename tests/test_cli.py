@@ -53,7 +53,7 @@ def test_help_loads_no_heavy_library(arguments: Sequence[str]) -> None:
 
 def test_help_names_every_command() -> None:
     text = segpipe_apart("--help").out
-    commands = ("run", "train", "plan", "study", "compare", "predict", "phantom", "init", "config")
+    commands = ("run", "train", "plan", "study", "compare", "verify", "score", "predict", "phantom", "init", "config")
     assert all(f"  {name} " in text for name in commands)
 
 

@@ -27,7 +27,7 @@ FLOORS = (
     {"config"},
     {"steps"},
     {"pipeline", "verify"},
-    {"terminal", "study", "compare"},
+    {"terminal", "study", "compare", "scoring"},
     {"cli"},
     {"__main__"},
 )
@@ -48,7 +48,7 @@ DOORS = {
         "stages/pretrain.py",
     },
     "safetensors": {"nets/checkpoint.py"},
-    "yaml": {"config.py", "steps.py", "cli.py", "study/settings.py"},
+    "yaml": {"config.py", "steps.py", "cli.py", "study/settings.py", "scoring/names.py"},
     "typer": {"cli.py"},
     "rich": {"terminal.py"},
     "jinja2": {"report/*.py"},

@@ -6,6 +6,7 @@ from typing import Any
 
 from segpipe.report.material import Material, Receipt
 from segpipe.report.wording import counted, grid, listed, percent
+from segpipe.score.empties import rule
 
 AUGMENTATIONS = {
     "spatial": "rotation and scaling",
@@ -264,11 +265,7 @@ def _evaluation(material: Material) -> Iterator[str]:
             f"Definitions: {'; '.join(ids)}. A voxel surface is what an erosion takes away; a surfel surface is "
             "weighted by its area; figures of different definitions must not be compared."
         )
-    yield (
-        "Empty masks: a structure that is in neither reference nor prediction has no Dice and no distance and is "
-        "left out (counted as undefined); one that was missed has Dice 0 and NSD 0, one drawn without reference has "
-        "Dice 0, and the distances of both are undefined."
-    )
+    yield rule()
     resamples, seed = receipt("settings.evaluate.resamples"), receipt("settings.evaluate.seed")
     drawn = f", {resamples} resamples, seed {seed}" if resamples is not None else ""
     yield (

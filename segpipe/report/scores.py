@@ -89,7 +89,8 @@ class Scores:
 
     @property
     def main(self) -> tuple[str, ...]:
-        """The metrics that are read first: overlap, surface at each tolerance, distances."""
+        """The metrics that are read first: overlap, surface at each tolerance, distances, what a task asks for."""
         nsd = [metric for metric in self.metrics if metric.startswith("nsd_")]
-        order = ["dice", *nsd, "hd95_mm", "assd_mm"]
+        found = [metric for metric in self.metrics if metric.startswith("lesion_f1_")]
+        order = ["dice", *nsd, "hd95_mm", "assd_mm", "cldice", *found, "vrand", "vinfo"]
         return tuple(metric for metric in order if metric in self.metrics)

@@ -26,6 +26,24 @@ NAMES = {
     "vol_ref_mm3": "Reference volume",
     "vol_pred_mm3": "Predicted volume",
     "vol_diff_mm3": "Volume difference",
+    "vol_diff_percent": "Relative volume difference",
+    "cldice": "Centreline Dice",
+    "vrand": "V-Rand",
+    "vrand_split": "V-Rand, splits",
+    "vrand_merge": "V-Rand, mergers",
+    "vinfo": "V-Info",
+    "vinfo_split": "V-Info, splits",
+    "vinfo_merge": "V-Info, mergers",
+    "pixel_error": "Pixel error",
+}
+LESIONS = {
+    "tp": "Objects found",
+    "fp": "Objects made up",
+    "fn": "Objects missed",
+    "f1": "Detection F1",
+    "sensitivity": "Detection sensitivity",
+    "precision": "Detection precision",
+    "pq": "Panoptic quality",
 }
 
 
@@ -33,6 +51,8 @@ def name_of(metric: str, rank: int = 3, unit: str = "mm") -> str:
     """Return a metric's name for people: ``nsd_1mm`` is ``NSD at 1 mm``; the "volumes" of 2D images are areas."""
     if tolerance := re.fullmatch(r"nsd_([\d.e-]+)mm", metric):
         return f"NSD at {tolerance[1]} {SIGNS[unit]}"
+    if (lesion := re.fullmatch(r"lesion_(\w+)_iou(\S+)", metric)) and lesion[1] in LESIONS:
+        return f"{LESIONS[lesion[1]]} at IoU {lesion[2]}"
     name = NAMES.get(metric, metric)
     return name.replace("volume", "area").replace("Volume", "Area") if rank == 2 else name
 

@@ -11,6 +11,11 @@ LabelMap = NDArray[np.integer[Any]]
 Box = tuple[slice, ...]
 
 
+def whole_numbers(array: NDArray[Any]) -> LabelMap:
+    """Return label values as integers, without a copy where they are."""
+    return array if np.issubdtype(array.dtype, np.integer) else array.astype(np.int64)
+
+
 def boxes_of(maps: Sequence[LabelMap], structures: Mapping[str, tuple[int, ...]]) -> dict[str, Box]:
     """Return the box of each structure in any of the maps (*S); an empty one where it is in none."""
     whole = tuple(slice(0, length) for length in maps[0].shape)

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
-from segpipe.core.errors import GeometryError
+from segpipe.core.errors import ConfigError, GeometryError
 from segpipe.core.section import Section
 from segpipe.score import overlap, surface
 from segpipe.score.boxes import LabelMap, boxes_of
+from segpipe.score.centreline import centreline_dice
+from segpipe.score.instances import InstancesConfig, score_interiors
+from segpipe.score.lesions import LesionsConfig, detect, overlaps
 
 Status = Literal["scored", "missed", "hallucinated", "absent"]
 
@@ -25,6 +28,12 @@ class MetricsConfig(Section):
     """Distances in mm within which a surface counts as found; best taken from the spread between raters."""
     surface: bool = True
     """Whether distances between surfaces are measured (the slow part)."""
+    centreline: tuple[str, ...] = ()
+    """Structures that are tubes, such as vessels: their centreline Dice (clDice) is measured too."""
+    lesions: LesionsConfig = LesionsConfig()
+    """Structures of which each part is an object to be found."""
+    instances: InstancesConfig = InstancesConfig()
+    """Structures whose parts are objects side by side, such as cells."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Meaning:
     definition: str
     """Quantity, and in brackets the variant: numbers of different variants must not be compared."""
     unit: str
-    """``mm``, ``mm3`` or nothing."""
+    """``mm``, ``mm3``, ``%`` or nothing."""
     better: Literal["higher", "lower", "neither"]
 
 
@@ -49,6 +58,18 @@ _MEANINGS = {
     "vol_ref_mm3": Meaning("volume[voxel,reference]", "mm3", "neither"),
     "vol_pred_mm3": Meaning("volume[voxel,prediction]", "mm3", "neither"),
     "vol_diff_mm3": Meaning("volume[voxel,prediction-reference]", "mm3", "neither"),
+    "vol_diff_percent": Meaning("volume[voxel,(prediction-reference)/reference]", "%", "neither"),
+    "cldice": Meaning("cldice[skeleton,voxel]", "", "higher"),
+    "pixel_error": Meaning("pixel_error[image]", "", "lower"),
+}
+_LESIONS: dict[str, Literal["higher", "lower", "neither"]] = {
+    "tp": "neither",
+    "fp": "lower",
+    "fn": "lower",
+    "f1": "higher",
+    "sensitivity": "higher",
+    "precision": "higher",
+    "pq": "higher",
 }
 
 
@@ -60,6 +81,10 @@ def meaning(metric: str) -> Meaning:
     """
     if tolerance := re.fullmatch(r"nsd_(\S+mm)", metric):
         return Meaning(f"nsd[surfel,{tolerance[1]}]", "", "higher")
+    if (lesion := re.fullmatch(r"lesion_(\w+)_iou(\S+)", metric)) and lesion[1] in _LESIONS:
+        return Meaning(f"lesion_{lesion[1]}[26-connected,iou>{lesion[2]}]", "", _LESIONS[lesion[1]])
+    if re.fullmatch(r"v(rand|info)(_split|_merge)?", metric):
+        return Meaning(f"{metric}[foreground,thinned]", "", "higher")
     return _MEANINGS[metric]
 
 
@@ -75,6 +100,25 @@ def is_metric(name: str) -> bool:
 def definition(metric: str) -> str:
     """Return the definition to print beside a number: ``nsd_1mm`` is ``nsd[surfel,1mm]``."""
     return meaning(metric).definition
+
+
+def check_structures(config: MetricsConfig, names: Sequence[str]) -> None:
+    """Check that every structure for which something is measured is one of ``names``.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    wanted = {
+        "centreline": config.centreline,
+        "lesions.structures": config.lesions.structures,
+        "instances.inside": config.instances.inside,
+        "instances.borders": config.instances.borders,
+    }
+    for key, structures in wanted.items():
+        if unknown := [structure for structure in structures if structure not in names]:
+            raise ConfigError(
+                f"evaluate.metrics.{key}: no structure is named '{unknown[0]}'. There are: {', '.join(names)}."
+            )
 
 
 def nsd_name(tolerance_mm: float) -> str:
@@ -127,7 +171,17 @@ def score_case(
         if ignore is not None:
             kept = truth[box] != ignore
             found, wanted = found & kept, wanted & kept
-        for metric, value in score_masks(found, wanted, spacing, config).items():
+        measured = score_masks(found, wanted, spacing, config)
+        if name in config.centreline:
+            measured["cldice"] = centreline_dice(found, wanted)
+        if name in config.lesions.structures:
+            measured |= _lesion_scores(found, wanted, config.lesions.iou)
+        if name in (*config.instances.inside, *config.instances.borders):
+            # the objects fill the image: no box may be cut out of it
+            between = name in config.instances.borders
+            whole = [np.isin(labelled, labels) ^ between for labelled in (truth, prediction)]
+            measured |= score_interiors(whole[0], whole[1], None if ignore is None else truth != ignore)
+        for metric, value in measured.items():
             scores[name, metric] = value
     return scores
 
@@ -148,7 +202,16 @@ def score_masks(
         "vol_ref_mm3": reference,
         "vol_pred_mm3": predicted,
         "vol_diff_mm3": predicted - reference,
+        "vol_diff_percent": 100 * (predicted - reference) / reference if reference else math.nan,
     }
+
+
+def _lesion_scores(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], thresholds: Sequence[float]
+) -> dict[str, float]:
+    overlapping = overlaps(prediction, truth)
+    found = {threshold: detect(overlapping, threshold) for threshold in thresholds}
+    return {f"lesion_{key}_iou{limit:g}": float(getattr(one, key)) for limit, one in found.items() for key in _LESIONS}
 
 
 def _surface_scores(
@@ -157,8 +220,8 @@ def _surface_scores(
     tolerances = {nsd_name(tolerance): tolerance for tolerance in config.nsd_tolerances_mm}
     state = status(int(np.count_nonzero(truth)), int(np.count_nonzero(prediction)))
     if state != "scored":
-        # None of a missed surface was found: that is a zero, while how far away it is has no answer.
-        share = 0.0 if state == "missed" else math.nan
+        # No surface of either side was met by the other: that is a zero, while how far it is has no answer.
+        share = math.nan if state == "absent" else 0.0
         return dict.fromkeys(("hd95_mm", "hd100_mm", "assd_mm"), math.nan) | dict.fromkeys(tolerances, share)
     voxels = surface.voxel_distances(prediction, truth, spacing)
     scores = {

@@ -19,10 +19,20 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
 from segpipe.core.errors import GeometryError
+from segpipe.core.section import Section
 
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.float64]
+
+
+class InstancesConfig(Section):
+    """Objects that thin borders part, such as cells and their membranes: who was split, who was merged."""
+
+    inside: tuple[str, ...] = ()
+    """Structures whose connected parts are the objects, such as `cell`; none: not measured."""
+    borders: tuple[str, ...] = ()
+    """Structures that part objects, such as `membrane`: the objects are what lies between."""
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.core.atomic import write_text
 from segpipe.core.errors import ArtifactError
-from segpipe.score.case import is_metric
+from segpipe.score.case import is_metric, status
 
-HEADER = ("case", "label", "metric", "value", "part")
+HEADER = ("case", "label", "metric", "value", "part", "status")
 ERROR = "error"
 """The metric of a row that says why a case could not be scored."""
 
@@ -47,6 +47,8 @@ class Row:
     """Unit as the metric's name says; NaN where undefined; the message in an error row."""
     part: str = "test"
     """Why the case is one that its network never saw: ``test``, or ``out_of_fold``."""
+    status: str = ""
+    """Of the structure in this case: scored, missed, hallucinated or absent; empty in an error row."""
 
     @property
     def failed(self) -> bool:
@@ -57,6 +59,15 @@ class Row:
 def error_row(case: str, message: str, part: str = "test") -> Row:
     """Return the row of a case that could not be scored."""
     return Row(case, "", ERROR, message, part)
+
+
+def scored_rows(case: str, scores: Mapping[tuple[str, str], float], part: str = "test") -> list[Row]:
+    """Return the rows of a case from its values by (structure, metric), each with the status of its structure."""
+    states = {
+        label: status(scores[label, "vol_ref_mm3"], scores[label, "vol_pred_mm3"])
+        for label in dict.fromkeys(label for label, _ in scores)
+    }
+    return [Row(case, label, metric, value, part, states[label]) for (label, metric), value in scores.items()]
 
 
 def write_scores(path: Path, rows: Iterable[Row], unit: str = "mm", rank: int = 3) -> None:
@@ -71,7 +82,7 @@ def write_scores(path: Path, rows: Iterable[Row], unit: str = "mm", rank: int = 
     lines = [_line(HEADER)]
     for row in rows:
         value = row.value if isinstance(row.value, str) else repr(float(row.value))
-        lines.append(_line((row.case, row.label, told_name(row.metric, unit, rank), value, row.part)))
+        lines.append(_line((row.case, row.label, told_name(row.metric, unit, rank), value, row.part, row.status)))
     write_text(path, "".join(lines))
 
 
@@ -104,10 +115,10 @@ def read_scores(path: Path) -> list[Row]:
 def _row(path: Path, line: int, fields: list[str]) -> Row:
     if len(fields) != len(HEADER):
         raise ArtifactError(f"{path}, line {line}: {len(fields)} fields instead of {len(HEADER)}.")
-    case, label, metric, value, part = fields
+    case, label, metric, value, part, state = fields
     if metric == ERROR:
-        return Row(case, label, metric, value, part)
+        return Row(case, label, metric, value, part, state)
     try:
-        return Row(case, label, known_name(metric), float(value), part)
+        return Row(case, label, known_name(metric), float(value), part, state)
     except ValueError as error:
         raise ArtifactError(f"{path}, line {line}: {value!r} is no number.") from error

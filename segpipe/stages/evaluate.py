@@ -18,12 +18,13 @@ from segpipe.dataset.load import load_labels, load_prediction
 from segpipe.dataset.manifest import CaseFiles, Dataset
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.labels import LabelSet
-from segpipe.score.case import MetricsConfig, definition, score_case
+from segpipe.score.boxes import whole_numbers
+from segpipe.score.case import MetricsConfig, check_structures, definition, score_case
 from segpipe.score.interval import METHOD
 from segpipe.score.subgroups import SubgroupsConfig, subgroups
 from segpipe.score.summary import OVERALL, columns, over_structures, summarise
 from segpipe.score.summary import Summary as Figures
-from segpipe.score.table import Row, error_row, told_name, write_scores
+from segpipe.score.table import Row, error_row, scored_rows, told_name, write_scores
 from segpipe.score.volumes import compare_volumes, described
 
 TOLERANCE_MM = 1e-2
@@ -70,8 +71,8 @@ def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
         if not prediction.geometry.matches(truth.geometry, TOLERANCE_MM):
             raise DataError(f"{job.prediction.name}: lies on another grid than its label map.")
         return score_case(
-            prediction.array[0].astype(int),
-            truth.array[0].astype(int),
+            whole_numbers(prediction.array[0]),
+            whole_numbers(truth.array[0]),
             truth.geometry.spacing,
             job.labels.groups(),
             job.metrics,
@@ -85,6 +86,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Score every labelled prediction; summarise over subjects."""
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     config = settings.evaluate
+    check_structures(config.metrics, dataset.header.labels.names)
     parts: dict[str, str] = json.loads((inputs["infer"] / "held_out.json").read_text())
     jobs = {
         case.id: ScoreJob(
@@ -98,14 +100,25 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         for case, result in run_cases(work.executor, score_files, jobs.items()):
             results[case] = result
             advance(1)
+    return write_figures(work.path, dataset, results, parts, config)
+
+
+def write_figures(
+    folder: Path,
+    dataset: Dataset,
+    results: Mapping[str, dict[tuple[str, str], float] | str],
+    parts: Mapping[str, str],
+    config: EvaluateConfig,
+) -> Summary:
+    """Write scores.csv and summary.json of the results of each case, or of why it has none; return the main figures."""
     rows = [row for case in sorted(results) for row in _rows(case, results[case], parts[case])]
     unit, rank = dataset.header.reading.unit, len(dataset.cases[0].shape)
-    write_scores(work.path / "scores.csv", rows, unit, rank)
+    write_scores(folder / "scores.csv", rows, unit, rank)
     figures = _summary(rows, dataset, config)
     names = list(dict.fromkeys(row.part for row in rows))
     each = {part: _summary([row for row in rows if row.part == part], dataset, config) for part in names}
     told = _described(figures, each, rows, config, (unit, rank)) | _looked_into(rows, dataset, config)
-    write_json(work.path / "summary.json", _without_nan(told))
+    write_json(folder / "summary.json", _without_nan(told))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
     return {"cases": len(results) - errors, "errors": errors} | {k: v for k, v in dice.items() if v == v}  # noqa: PLR0124 - NaN
@@ -114,7 +127,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
 def _rows(case: str, result: Mapping[tuple[str, str], float] | str, part: str) -> list[Row]:
     if isinstance(result, str):
         return [error_row(case, result, part)]
-    return [Row(case, label, metric, value, part) for (label, metric), value in result.items()]
+    return scored_rows(case, result, part)
 
 
 def _summary(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> list[Figures]:
@@ -143,6 +156,7 @@ def _described(
         },
         "scores": _plain(figures, lengths),
         "parts": {part: _plain(own, lengths) for part, own in each.items()} if len(each) > 1 else {},
+        "detections": _detections(rows),
         "errors": {row.case: row.value for row in rows if row.metric == "error"},
     }
 
@@ -173,6 +187,24 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _detections(rows: list[Row]) -> list[dict[str, object]]:
+    """Return objects found, made up and missed over all cases together, where they were counted."""
+    sums: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        kind, _, threshold = row.metric.removeprefix("lesion_").partition("_iou")
+        if kind in ("tp", "fp", "fn") and threshold and not isinstance(row.value, str):
+            counts = sums.setdefault((row.label, threshold), {"tp": 0, "fp": 0, "fn": 0, "cases": 0})
+            counts[kind] += round(row.value)
+            counts["cases"] += kind == "tp"
+    found: list[dict[str, object]] = []
+    for (label, threshold), counts in sums.items():
+        whole = 2 * counts["tp"] + counts["fp"] + counts["fn"]
+        told: dict[str, object] = {"label": label, "iou_above": float(threshold), **counts}
+        told["f1"] = 2 * counts["tp"] / whole if whole else None
+        found.append(told | {"fp_per_case": counts["fp"] / counts["cases"]})
+    return found
 
 
 STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=3)

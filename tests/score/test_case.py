@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from segpipe.core.errors import GeometryError
-from segpipe.score.case import MetricsConfig, definition, meaning, score_case, status
+from segpipe.core.errors import ConfigError, GeometryError
+from segpipe.score.case import MetricsConfig, check_structures, definition, meaning, score_case, status
 
 Labels = NDArray[np.uint8]
 NAMES = [
     *("dice", "iou", "sensitivity", "precision"),
     *("hd95_mm", "hd100_mm", "assd_mm", "nsd_1mm", "nsd_2mm"),
-    *("vol_ref_mm3", "vol_pred_mm3", "vol_diff_mm3"),
+    *("vol_ref_mm3", "vol_pred_mm3", "vol_diff_mm3", "vol_diff_percent"),
 ]
 DISTANCES = ("hd95_mm", "hd100_mm", "assd_mm")
 SPACING = (1.0, 0.5, 2.0)
@@ -42,27 +42,28 @@ def test_every_metric_has_its_name_and_place() -> None:
 
 def test_a_perfect_prediction_is_perfect() -> None:
     scores = organ_scores(block(), block())
-    assert [scores[name] for name in NAMES] == [1, 1, 1, 1, 0, 0, 0, 1, 1, 64, 64, 0]
+    assert [scores[name] for name in NAMES] == [1, 1, 1, 1, 0, 0, 0, 1, 1, 64, 64, 0, 0]
 
 
 def test_a_missed_structure_scores_zero_and_has_no_distance() -> None:
     scores = organ_scores(empty(), block())
     assert [scores[name] for name in ("dice", "iou", "sensitivity", "nsd_1mm", "nsd_2mm")] == [0] * 5
     assert all(math.isnan(scores[name]) for name in (*DISTANCES, "precision"))
-    assert scores["vol_diff_mm3"] == -64
+    assert (scores["vol_diff_mm3"], scores["vol_diff_percent"]) == (-64, -100)
 
 
-def test_a_hallucinated_structure_scores_zero_overlap_and_nothing_else() -> None:
+def test_a_hallucinated_structure_scores_zero_and_has_no_distance() -> None:
     scores = organ_scores(block(), empty())
-    assert [scores[name] for name in ("dice", "iou", "precision")] == [0] * 3
-    assert all(math.isnan(scores[name]) for name in (*DISTANCES, "sensitivity", "nsd_1mm", "nsd_2mm"))
+    assert [scores[name] for name in ("dice", "iou", "precision", "nsd_1mm", "nsd_2mm")] == [0] * 5
+    assert all(math.isnan(scores[name]) for name in (*DISTANCES, "sensitivity", "vol_diff_percent"))
     assert scores["vol_diff_mm3"] == 64
 
 
 def test_a_correct_absence_is_undefined_and_has_no_volume() -> None:
     scores = organ_scores(empty(), empty())
     assert all(math.isnan(scores[name]) for name in NAMES[:9])
-    assert [scores[name] for name in NAMES[9:]] == [0, 0, 0]
+    assert [scores[name] for name in NAMES[9:12]] == [0, 0, 0]
+    assert math.isnan(scores["vol_diff_percent"])
 
 
 def test_status_names_the_four_situations() -> None:
@@ -155,11 +156,49 @@ def test_definitions_state_their_variant() -> None:
     assert definition("hd95_mm") == "hd95[voxel,max]"
 
 
-def test_every_metric_has_a_meaning() -> None:
-    for name in NAMES:
-        known = meaning(name)
-        assert known.unit == (name.rsplit("_", 1)[-1] if name.endswith(("_mm", "_mm3")) else "")
-        assert known.better == {"mm": "lower", "mm3": "neither", "": "higher"}[known.unit]
+@pytest.mark.parametrize("name", [*NAMES, "cldice", "lesion_f1_iou0.1", "lesion_fp_iou0.5", "vrand", "vinfo_split"])
+def test_every_metric_has_a_meaning(name: str) -> None:
+    known = meaning(name)
+    units = {"_mm": "mm", "_mm3": "mm3", "_percent": "%"}
+    assert known.unit == next((unit for end, unit in units.items() if name.endswith(end) and "nsd" not in name), "")
+    assert known.better == {"mm": "lower", "": "lower" if "_fp_" in name else "higher"}.get(known.unit, "neither")
+    assert known.definition.endswith("]")
+
+
+def test_tubes_lesions_and_cells_are_measured_where_they_are_wanted() -> None:
+    config = MetricsConfig.model_validate(
+        {
+            "centreline": ["organ"],
+            "lesions": {"structures": ["organ"], "iou": [0.5]},
+            "instances": {"inside": ["organ"]},
+        }
+    )
+    truth, prediction = block(), block()
+    prediction[7, 8, 9] = 1
+    scores = {metric: value for (_, metric), value in score_case(prediction, truth, SPACING, ORGAN, config).items()}
+    assert [scores[f"lesion_{key}_iou0.5"] for key in ("tp", "fp", "fn", "f1")] == [1, 1, 0, 2 / 3]
+    assert (scores["vrand"], scores["vinfo"]) == (1, 1)
+    assert scores["cldice"] == pytest.approx(1.0, abs=0.05)
+    assert scores["pixel_error"] == 1 / truth.size
+    assert not {"cldice", "vrand"} & organ_scores(prediction, truth).keys()
+
+
+def test_borders_are_the_other_side_of_what_they_part() -> None:
+    config = MetricsConfig.model_validate({"instances": {"borders": ["organ"]}})
+    walls = empty()[0]
+    walls[4] = 1
+    gap = walls.copy()
+    gap[4, 3] = 0
+    scores = score_case(gap, walls, (1.0, 1.0), ORGAN, config)
+    assert scores["organ", "vrand_split"] == 1 > scores["organ", "vrand_merge"]
+
+
+@pytest.mark.parametrize("key", ["centreline", "lesions", "instances"])
+def test_a_structure_that_there_is_not_is_named(key: str) -> None:
+    named = {"centreline": ["vein"], "lesions": {"structures": ["vein"]}, "instances": {"borders": ["vein"]}}
+    config = MetricsConfig.model_validate({key: named[key]})
+    with pytest.raises(ConfigError, match=f"{key}.*no structure is named 'vein'. There are: organ"):
+        check_structures(config, ["organ"])
 
 
 def test_an_unknown_metric_is_an_error() -> None:

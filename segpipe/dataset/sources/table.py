@@ -41,7 +41,7 @@ class Csv(Section):
         Raises:
             DataError: The table cannot be read, has no image column, or points outside its folder.
         """
-        rows, columns = self._rows()
+        rows, columns = table_rows(self.root)
         channels = [column for column in columns if column == "image" or column.startswith("image_")]
         if not channels:
             raise DataError(f"{self.root}: no column 'image' (found: {', '.join(columns)}). Name one so.")
@@ -56,19 +56,6 @@ class Csv(Section):
             labels=labels,
         )
         return Found(header, good, refused, self.root.parent, (self.root,), note)
-
-    def _rows(self) -> tuple[list[dict[str, str]], list[str]]:
-        try:
-            text = self.root.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.root}: cannot be read ({error}).") from error
-        first = text.split("\n", 1)[0]
-        separator = max(",;\t", key=first.count)
-        reader = csv.DictReader(text.splitlines(), delimiter=separator)
-        rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)} for row in reader]
-        if not rows:
-            raise DataError(f"{self.root}: the table is empty. It needs one row a case below the names of columns.")
-        return rows, [column.strip() for column in reader.fieldnames or ()]
 
     def _case(self, row: dict[str, str], channels: list[str], number: int) -> RawCase:
         images = tuple(self._inside(row[column], number) for column in channels if row.get(column))
@@ -98,3 +85,22 @@ class Csv(Section):
         if not path.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{self.root}: line {number}: {relative} lies outside the folder of the table.")
         return path
+
+
+def table_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the rows of a table, and the names of its columns; separated by commas, semicolons or tabs.
+
+    Raises:
+        DataError: It cannot be read, or holds no row.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from error
+    first = text.split("\n", 1)[0]
+    separator = max(",;\t", key=first.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=separator)
+    rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)} for row in reader]
+    if not rows:
+        raise DataError(f"{path}: the table is empty. It needs one row a case below the names of columns.")
+    return rows, [column.strip() for column in reader.fieldnames or ()]
