@@ -69,7 +69,7 @@ def waterfall(found: Compared, pair: Pair, index: Mapping[str, int]) -> Markup:
     parts.append(line(LEFT, y(one.value), RIGHT, y(one.value), "limit"))
     stems, dots = [], []
     for number, (value, case) in enumerate(ordered):
-        colour = "s0" if value > 0 == more else "s1"
+        colour = "s0" if (value > 0) == more else "s1"
         stems.append(element("g", line(x(number), y(0), x(number), y(value), "stem"), class_=colour))
         dots.append(element("g", dot(x(number), y(value), index[case]), class_=colour))
     parts += [*stems, line(LEFT, y(0), RIGHT, y(0), "bias"), *dots]

@@ -13,6 +13,7 @@ from segpipe.score.case import meaning
 from segpipe.score.summary import OVERALL
 
 ALL = "Mean of structures"
+MAIN = ("dice", "hd95_mm", "assd_mm")
 LONGEST_VALUE = 60
 MOST_SETTINGS = 40
 COLUMNS = (
@@ -21,10 +22,17 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def models(found: Compared) -> Iterator[dict[str, Any]]:
-    """Yield a row for each structure, metric and model."""
+def is_main(key: Key, found: Compared) -> bool:
+    """Tell whether a score is one of those that are read first."""
+    return key in found.plan.primary or key[1] in MAIN or key[1].startswith("nsd_")
+
+
+def models(found: Compared, *, main: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each structure, metric and model, of the main scores or of the others."""
     seen = ""
     for key in _keys(found):
+        if is_main(key, found) != main:
+            continue
         for number_of_run, name in enumerate(found.names):
             f = found.summaries[name][key]
             metric = key[1]
@@ -45,12 +53,13 @@ def models(found: Compared) -> Iterator[dict[str, Any]]:
             }
 
 
-def pairs(found: Compared) -> Iterator[dict[str, Any]]:
-    """Yield a row for each comparison, pair by pair, the primary ones first."""
+def pairs(found: Compared, *, main: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each comparison of the main scores or of the others, pair by pair, the primary ones first."""
     couples = dict.fromkeys((pair.model, pair.other) for pair in found.pairs)
     for couple in couples:
-        own = [pair for pair in found.pairs if (pair.model, pair.other) == couple]
-        for number_of_row, pair in enumerate(sorted(own, key=lambda pair: not pair.primary)):
+        wanted = [pair for pair in found.pairs if is_main(pair.key, found) == main]
+        own = [pair for pair in wanted if (pair.model, pair.other) == couple]
+        for number_of_row, pair in enumerate(sorted(own, key=lambda pair: (not pair.primary, pair.key[0] != OVERALL))):
             metric, one = pair.key[1], pair.found
             better, worse = one.gains, one.losses
             if meaning(metric).better == "lower":

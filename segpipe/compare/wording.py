@@ -97,9 +97,10 @@ def signed_effect(pair: Pair) -> str:
 def _needed(pair: Pair) -> Iterator[str]:
     if meaning(pair.key[1]).unit == "" and math.isfinite(pair.found.sd) and pair.found.sd > 0:
         count = subjects_for_difference(pair.found.sd, WORTH_FINDING)
+        enough = "as many as are here, or fewer," if count <= pair.found.subjects else counted(count, "subject")
         yield (
-            f"With differences that vary as these do, {counted(count, 'subject')} would find one of {WORTH_FINDING:g} "
-            f"{percent(POWER)} of the time; here there are {pair.found.subjects}."
+            f"With differences that vary as these do, {enough} would find a mean difference of {WORTH_FINDING:g} in "
+            f"{percent(POWER)} of studies."
         )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 
@@ -81,7 +82,7 @@ def agreements(scores: Scores, subjects: Mapping[str, str], confidence: float = 
     return found
 
 
-def reliability_table(found: Sequence[Agreement], unit: str) -> list[dict[str, str]]:
+def reliability_table(found: Sequence[Agreement], unit: str) -> list[dict[str, Any]]:
     """Return a row for each structure: bias, limits, ICC and CCC, each with its interval."""
     rows = []
     for a in found:
@@ -97,10 +98,9 @@ def reliability_table(found: Sequence[Agreement], unit: str) -> list[dict[str, s
     return rows
 
 
-def _with_ends(one: Estimate, write: Callable[[float], str]) -> str:
-    if not math.isfinite(one.value):
-        return UNDEFINED
-    return f"{write(one.value)} [{write(one.low)}, {write(one.high)}]" if one.sure else write(one.value)
+def _with_ends(one: Estimate, write: Callable[[float], str]) -> tuple[str, str]:
+    """Return a figure and its interval as texts."""
+    return write(one.value), f"[{write(one.low)}, {write(one.high)}]" if one.sure else UNDEFINED
 
 
 def bland_altman(agreement: Agreement, index: Mapping[str, int], unit: str) -> Markup:
