@@ -27,7 +27,7 @@ NAMES = {"front": 1, "back": 2}
 CENTRES = {1: (-4.5, 0.0, 0.0), 2: (4.5, 1.0, 0.0)}
 """Their centres, in mm from the middle of the grid."""
 RADII = {1: (3.5, 6.0, 5.0), 2: (3.0, 5.0, 6.0)}
-QUIET = ("run.tracking.kind=none", "run.executor.kind=serial")
+QUIET = ("run.tracking.kind=none", "run.executor.kind=serial", "report.pdf=false")
 """Settings for a run in this very process."""
 
 

@@ -149,7 +149,8 @@ class Made:
         """Return the page made of the artifacts that are not ``without``."""
         given = {name: artifact for name, artifact in self.artifacts.items() if name not in without}
         work = Workspace(self.root / "out", SerialExecutor(), lambda metrics, step: None, silent)
-        settings = report.Settings(ingest=self.source, report=config or ReportConfig())
+        unprinted = (config or ReportConfig()).model_copy(update={"pdf": False})
+        settings = report.Settings(ingest=self.source, report=unprinted)
         report.run(settings, Inputs(given), work)
         return (self.root / "out" / "report.html").read_text()
 
@@ -197,7 +198,7 @@ def small_model(settings: train.Settings, inputs: Inputs, work: Workspace) -> Su
 
 def made_models(root: Path) -> "Made":
     """Return a whole run with a model folder and its report, gathered in ``latest``."""
-    made = cohort(root, 10, damaged=1)
+    made = cohort(root, 6, damaged=1)
     made.make(ingest.STAGE, ingest.Settings(ingest=made.source))
     made.make(preprocess.STAGE, preprocess.Settings(ingest=made.source, preprocess=preprocess.PreprocessConfig()))
     learn = train.Settings(ingest=made.source, model=UNetConfig(), train=train.TrainConfig())
@@ -205,7 +206,7 @@ def made_models(root: Path) -> "Made":
     draw = infer.Settings(ingest=made.source, infer=infer.InferConfig())
     made.make(Stage("infer", infer.Settings, made.draw, needs=("ingest", "train")), draw)
     made.make(evaluate.STAGE, evaluate.Settings(ingest=made.source, evaluate=evaluate.EvaluateConfig(resamples=50)))
-    made.make(report.STAGE, report.Settings(ingest=made.source, report=ReportConfig()))
+    made.make(report.STAGE, report.Settings(ingest=made.source, report=ReportConfig(pdf=False)))
     publish(made.store.root, Inputs(made.artifacts))
     return made
 

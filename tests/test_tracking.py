@@ -25,7 +25,7 @@ from segpipe.tracking import MlflowTracker, NullTracker, TrackingConfig, open_tr
 FOLDER, COVARIATE, SUBJECT, STORE = "zqfolderxk", "zqcovariatexk", "zqsubjectxk", "zqstorexk"
 USER, HOST = "zquserxk", "zqhostxk"
 PLANTED = (FOLDER, COVARIATE, SUBJECT, STORE, USER, HOST)
-LOCAL = ("run.executor.kind=serial",)
+LOCAL = ("run.executor.kind=serial", "report.pdf=false")
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")

@@ -1,5 +1,6 @@
 """What a checklist item is answered from: the run, and what its authors stated; and how an answer is given."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,8 +62,8 @@ class Evidence:
         """Whether every main figure of every structure that has a mean over two subjects has an interval too."""
         scores = self.material.scores
         figures = [self.material.figure(metric, name) for name in scores.structures for metric in scores.main]
-        known = [figure for figure in figures if figure is not None and figure.mean == figure.mean]
-        return bool(known) and len(self.tested) > 1 and all(f.low == f.low or f.n < 2 for f in known)
+        known = [figure for figure in figures if figure is not None and math.isfinite(figure.mean)]
+        return bool(known) and len(self.tested) > 1 and all(math.isfinite(f.low) or f.n < 2 for f in known)
 
     @cached_property
     def leaks(self) -> list[str]:

@@ -9,6 +9,8 @@ APART = 0.1
 """Sensitivity and precision that differ by this much make one kind of error."""
 GOOD = 0.8
 """Dice from which nothing is called an error."""
+HARDLY = 0.1
+"""Sensitivity and precision below which nothing is said of the kind."""
 MOST = 3
 
 
@@ -29,8 +31,12 @@ def _kind(scores: Scores, case: str, structure: str) -> str:
     if reference == 0 and predicted > 0:
         return f"{structure} drawn where there is none"
     sensitivity, precision = (scores.get(case, structure, metric) for metric in ("sensitivity", "precision"))
-    if not (math.isfinite(sensitivity) and math.isfinite(precision)):
-        return ""
+    return _balance(structure, sensitivity, precision) if math.isfinite(sensitivity + precision) else ""
+
+
+def _balance(structure: str, sensitivity: float, precision: float) -> str:
+    if max(sensitivity, precision) < HARDLY:
+        return f"hardly any of {structure} where it is"
     if sensitivity < precision - APART:
         return f"{percent(round(1 - sensitivity, 2))} of {structure} missing"
     if precision < sensitivity - APART:

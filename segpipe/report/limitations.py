@@ -68,8 +68,8 @@ def _sites(material: Material, study: StudyConfig) -> Iterator[str]:
 def _reference(study: StudyConfig) -> Iterator[str]:
     if study.raters == 1:
         yield (
-            "Each reference was drawn by one rater: how far two people would differ is not known, and a model cannot be "
-            "told to be better or worse than that."
+            "Each reference was drawn by one rater: how far two people would differ is not known, and a model cannot "
+            "be told to be better or worse than that."
         )
     elif study.raters is None:
         yield (

@@ -11,6 +11,8 @@ from segpipe.report.wording import number
 Attribute = str | float
 WIDTH = 540
 """Units across a chart that takes half of the page."""
+DIGIT = 6.4
+"""Units across a digit of an axis."""
 ROOM = 0.04
 """Share of a range that is left free at either end."""
 
@@ -108,8 +110,15 @@ def left_axis(scale: Scale, across: tuple[float, float], label: str) -> Markup:
         y = scale(value)
         parts += [line(left, y, right, y, "grid"), label_at(left - 8, y + 4, text, "tick", "end")]
     middle = (scale.start + scale.end) / 2
+    # beside the longest number, and for short ones where it stands in every chart
+    widest = max((len(text) for _, text in scale.ticks()), default=0) * DIGIT
+    beside = min(12.0, left - 14 - widest)
     turned = element(
-        "text", label, class_="tick", text_anchor="middle", transform=f"translate(12 {_text(middle)}) rotate(-90)"
+        "text",
+        label,
+        class_="tick",
+        text_anchor="middle",
+        transform=f"translate({_text(beside)} {_text(middle)}) rotate(-90)",
     )
     return element("g", *parts, turned)
 

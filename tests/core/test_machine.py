@@ -1,12 +1,13 @@
 """Switches for libraries that read them once, when they are loaded."""
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from segpipe.core.machine import SWITCHES, set_switches
+from segpipe.core.machine import SWITCHES, described, set_switches, versions
 
 
 def test_each_switch_is_set_where_the_user_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +50,11 @@ first = left_over()
 set_switches()
 print(first, left_over())
 """
+
+
+def test_the_machine_is_described_without_its_name() -> None:
+    told = described()
+    assert told["processors"] >= 1
+    assert told["libraries"]["torch"] == versions(["torch"])["torch"]
+    assert socket.gethostname() not in str(told)
+    assert versions(["there-is-no-such-library"]) == {}

@@ -25,6 +25,7 @@ SMALL = (
     "ingest.split.test_fraction=0.25",
     "ingest.split.folds=2",
     "run.executor.kind=serial",
+    "report.pdf=false",
     "evaluate.metrics.surface=false",
 )
 FOLDS = ("train.folds=2",)

@@ -29,6 +29,7 @@ SMALL = (
     "preprocess.plan.spacing=[2,2,2]",
     "ingest.split.test_fraction=0.25",
     "run.executor.kind=serial",
+    "report.pdf=false",
 )
 
 

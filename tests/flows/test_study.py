@@ -27,6 +27,7 @@ settings:
   - ingest.split.test_fraction=0.25
   - ingest.split.folds=2
   - run.executor.kind=serial
+  - report.pdf=false
 conditions:
   scratch:
   fast: [train.optim.learning_rate=1e-2]

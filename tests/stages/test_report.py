@@ -107,7 +107,7 @@ def test_a_resumed_run_shows_the_later_figures_only(page: str) -> None:
 
 def test_the_reference_is_white_and_the_prediction_dashed_in_each_picture(page: str) -> None:
     pictures = re.findall(r'<svg class="planes".*?</svg>', page, re.DOTALL)
-    assert len(pictures) == 4
+    assert len(pictures) == 6
     assert all(picture.count('class="truth"') >= 3 and "predicted i" in picture for picture in pictures)
     assert all(">L</text>" in picture and ">A</text>" in picture for picture in pictures)
 
@@ -191,7 +191,7 @@ def test_damaged_extras_are_left_out(whole: Made, tmp_path: Path) -> None:
 def test_sources_that_were_moved_away_leave_out_the_pictures(whole: Made, tmp_path: Path) -> None:
     gone = IngestConfig(source=Msd(root=tmp_path / "gone"), split=whole.source.split)
     text = Made(tmp_path, gone, artifacts=whole.artifacts).report()
-    assert text.count("No picture: case_") == 4
+    assert text.count("No picture: case_") == 6
     assert 'id="viewer"' not in text
 
 
