@@ -85,7 +85,7 @@ def test_the_same_label_map_on_another_grid_has_nearly_the_same_figures() -> Non
     np.testing.assert_array_equal(same.classes, one.classes)
     coarse = shapes_of(values, LABELS, one.geometry, (3.0, 3.0, 3.0))
     assert coarse.geometry.spacing == (3.0, 3.0, 3.0)
-    assert features_of(coarse, "front")["volume"] == pytest.approx(features_of(one, "front")["volume"], abs=0.05)
+    assert features_of(coarse, "front")["volume"] == pytest.approx(features_of(one, "front")["volume"], abs=0.1)
     assert position_of(coarse, "front") == pytest.approx(position_of(one, "front"), abs=0.7)
 
 
