@@ -9,17 +9,17 @@ each; and compares that with the true Dice (mean over structures). Intervals are
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from scipy.stats import rankdata, spearmanr
 
-from segpipe.core.atomic import write_text
+from segpipe.core.atomic import write_array
 from segpipe.dataset.manifest import Case, Dataset
 from segpipe.dataset.plan import load_image
 from segpipe.imaging.files import read_volume
@@ -29,7 +29,6 @@ from segpipe.predict.agreement import other_passes
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.predict.shapes import SHAPES, ShapeChecker, load_shapes
-from segpipe.quality.known import Parts
 from segpipe.score.case import MetricsConfig, score_case
 
 STRENGTHS = {
@@ -72,10 +71,18 @@ def corrupted(image: np.ndarray, kind: str, strength: float, rng: np.random.Gene
     return moved
 
 
-def rows_of(
-    case: Case, number: int, dataset: Dataset, segmenter: Segmenter, checker: ShapeChecker
-) -> Iterator[dict[str, object]]:
-    """Yield a row for each prediction of a case."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One prediction, with what is needed to judge it and to score it."""
+
+    seen: Segmented
+    truth: Volume
+    kind: str
+    strength: float
+
+
+def drawn(case: Case, number: int, dataset: Dataset, segmenter: Segmenter, cache: Path) -> Iterator[Drawn]:
+    """Yield the predictions of a case; label maps are kept in a folder, so that another checker judges them at once."""
     files = dataset.files(case)
     scan, truth = load_image(files), read_volume(files.label)
     for index, kind in enumerate(("clean", *STRENGTHS)):
@@ -83,44 +90,45 @@ def rows_of(
         rng = np.random.default_rng([number, index])
         worse = Volume(corrupted(scan.array, kind, strength, rng), scan.geometry)
         image = segmenter.prepared(worse)
-        labels = segmenter.labels(segmenter.drawn(image), worse)
-        seen = Segmented(case.id, image, labels, labels, tuple(other_passes(segmenter, image, worse)))
-        yield row(seen, truth, checker, kind, strength)
+        path = cache / f"{case.id}-{kind}.npy"
+        if not path.is_file():
+            labels = segmenter.labels(segmenter.drawn(image), worse)
+            write_array(path, np.stack([labels.array, *[o.array for o in other_passes(segmenter, image, worse)]]))
+        first, *others = [Volume(array, scan.geometry) for array in np.load(path)]
+        seen = Segmented(case.id, image, image, first, tuple(others))
+        yield Drawn(seen, truth, kind, strength)
         if kind == "clean":
             away = APART_MM[number % 4]
             way = rng.standard_normal(3)
             steps = np.rint(away * way / np.linalg.norm(way) / scan.geometry.spacing).astype(int)
-            moved = ndimage.shift(labels.array[0], steps, order=0)[None]
+            moved = Volume(ndimage.shift(first.array[0], steps, order=0)[None], scan.geometry)
             # another pass over the image would give this away at once: here it is not asked
-            yield row(replace(seen, labels=Volume(moved, labels.geometry), others=()), truth, checker, "moved", away)
+            yield Drawn(replace(seen, labels=moved, others=()), truth, "moved", away)
 
 
-def row(seen: Segmented, truth: Volume, checker: ShapeChecker, kind: str, strength: float) -> dict[str, object]:
-    parts = checker.parts(seen)
-    checks = checker(seen)
+def row(one: Drawn, checker: ShapeChecker) -> dict[str, Any]:
+    """Return the true Dice of a prediction, and what a checker says of it."""
     names = checker.known.frame.labels.groups()
     scores = score_case(
-        seen.labels.array[0].astype(int),
-        truth.array[0].astype(int),
-        truth.geometry.spacing,
+        one.seen.labels.array[0].astype(int),
+        one.truth.array[0].astype(int),
+        one.truth.geometry.spacing,
         names,
         MetricsConfig(surface=False),
     )
     return {
-        "case": seen.case,
-        "kind": kind,
-        "strength": strength,
-        "dice": {name: scores[name, "dice"] for name in names},
-        "parts": {name: asdict(one) for name, one in parts.items()},
-        "checks": {check.name: check.value for check in checks},
-        "words": checks[0].words,
+        "case": one.seen.case,
+        "kind": one.kind,
+        "strength": one.strength,
+        "dice": float(np.mean([scores[name, "dice"] for name in names])),
+        "parts": checker.parts(one.seen),
+        "words": checker(one.seen)[0].words,
     }
 
 
-def judged(rows: list[dict[str, object]], checker: ShapeChecker) -> dict[str, np.ndarray]:
+def judged(rows: list[dict[str, Any]], checker: ShapeChecker) -> dict[str, np.ndarray]:
     """Return the true Dice and each score, the larger the better, of every row."""
     known = checker.known
-    parts = [{name: Parts(**one) for name, one in each["parts"].items()} for each in rows]
     alone = {
         "combined": known.expected,
         "combined, no second pass": lambda one: known.expected(replace(one, agreement=math.nan)),
@@ -129,10 +137,10 @@ def judged(rows: list[dict[str, object]], checker: ShapeChecker) -> dict[str, np
         "place": lambda one: -one.place,
         "second pass": lambda one: one.agreement,
     }
-    found = {"dice": np.asarray([np.mean(list(each["dice"].values())) for each in rows])}
+    found = {"dice": np.asarray([each["dice"] for each in rows])}
     for title, score in alone.items():
         # a structure that is missing has no figures and no place: nothing is worse
-        values = [[score(one) for one in each.values()] for each in parts]
+        values = [[score(one) for one in each["parts"].values()] for each in rows]
         found[title] = np.asarray(
             [np.mean([-50.0 if math.isnan(v) else max(v, -50.0) for v in each]) for each in values]
         )
@@ -152,7 +160,7 @@ def figures(dice: np.ndarray, score: np.ndarray) -> tuple[float, float, float]:
     return float(spearmanr(dice, score).statistic), float(area), float(np.abs(dice - score).mean())
 
 
-def told(rows: list[dict[str, object]], checker: ShapeChecker) -> Iterator[str]:
+def told(rows: list[dict[str, Any]], checker: ShapeChecker) -> Iterator[str]:
     """Yield a table: each score, with intervals."""
     cases = np.asarray([each["case"] for each in rows])
     kinds = np.asarray([each["kind"] for each in rows])
@@ -193,21 +201,27 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=("develop", "test"), default="develop", help="develop: the held-out fold")
+    parser.add_argument("--cases", type=int, help="the first so many; empty: all")
+    parser.add_argument("--model", type=Path, help="a model folder; empty: that of the run")
+    parser.add_argument("--shapes", type=Path, help="a folder with shapes.json; empty: that of the run")
+    parser.add_argument("--draw-only", action="store_true", help="segment, and judge nothing yet")
     options = parser.parse_args()
     use_threads(1)
     ingest = next(path for path in (options.out / "ingest").iterdir() if not path.name.endswith(".partial"))
     dataset = Dataset.open(ingest, options.data)
-    segmenter = Segmenter.load(options.out / "latest" / "model", "cpu")
-    folder = next(path.parent for path in (options.out / "qc").glob(f"*/{SHAPES}"))
+    segmenter = Segmenter.load(options.model or options.out / "latest" / "model", "cpu")
+    cases = (dataset.part("test") if options.part == "test" else dataset.fold(0)[1])[: options.cases]
+    cache = options.out / "plausibility"
+    if options.draw_only:
+        for number, case in enumerate(cases):
+            list(drawn(case, number, dataset, segmenter, cache))
+        return
+    folder = options.shapes or next(path.parent for path in (options.out / "qc").glob(f"*/{SHAPES}"))
     checker = load_shapes(folder, "cpu")
     assert checker is not None
-    cases = dataset.part("test") if options.part == "test" else dataset.fold(0)[1]
-    into = options.out / "plausibility" / options.part
-    for number, case in enumerate(cases):
-        if not (into / f"{case.id}.json").is_file():
-            rows = list(rows_of(case, number, dataset, segmenter, checker))
-            write_text(into / f"{case.id}.json", json.dumps(rows))  # NaN is what it holds, and what is read back
-    rows = [row for case in cases for row in json.loads((into / f"{case.id}.json").read_text())]
+    rows = [
+        row(one, checker) for number, case in enumerate(cases) for one in drawn(case, number, dataset, segmenter, cache)
+    ]
     print("".join(told(rows, checker)))
 
 

@@ -12,7 +12,7 @@ SPACING = 2.0
 
 
 def grid(rank: int) -> Geometry:
-    return Geometry((28, 26, 24)[:rank], np.diag([SPACING] * rank + [1.0]))
+    return Geometry((24, 22, 20)[:rank], np.diag([SPACING] * rank + [1.0]))
 
 
 def body(seed: int, rank: int = 3) -> Shapes:
@@ -52,7 +52,10 @@ def with_an_island(one: Shapes, value: int = 1) -> Shapes:
 
 
 def shifted(one: Shapes, voxels: int, axis: int = 1) -> Shapes:
-    return shapes(np.roll(one.classes, voxels, axis))
+    """Return the shapes further along an axis; what leaves the grid is lost."""
+    classes = np.roll(one.classes, voxels, axis)
+    np.moveaxis(classes, axis, 0)[:voxels] = 0
+    return shapes(classes)
 
 
 def traded(one: Shapes) -> Shapes:

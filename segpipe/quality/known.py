@@ -1,7 +1,7 @@
 """What shapes usually look like: learned from reference label maps, kept as JSON, and asked about every prediction."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -237,6 +237,6 @@ def _up_to(count: int) -> str:
     return f"at most {count}" if count > 1 else str(count)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Iterable[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan

