@@ -58,6 +58,11 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         strata = strata_of([case for case in cases if case.label], config.split)
         split = divide(subjects, {case.id for case in raw if case.test}, config.split, strata)
     except DataError as error:
+        if any(case.page is not None for case in cases) and not config.pictures.page_is_subject:
+            raise DataError(
+                f"{error} The pages of one TIFF stack count as one subject: ingest.pictures.page_is_subject=true "
+                "divides them, which tells less about other specimens."
+            ) from error
         if not refused:
             raise
         raise DataError(f"{error} {len(refused)} case(s) were set aside, the first: {refused[0]}") from error
@@ -165,12 +170,12 @@ def _checked_before(folders: Sequence[Path]) -> dict[str, Case | Refusal]:
 
 def _twins_together(cases: Sequence[Case]) -> list[Case]:
     """Give subjects that share the very same image one name: they must not face each other across a split."""
-    first: dict[str, str] = {}
+    first: dict[tuple[str, int | None], str] = {}
     merged: dict[str, str] = {}
     for case in cases:
         mine = _root(case.subject, merged)
         for image in case.images:
-            theirs = _root(first.setdefault(image.sha256, mine), merged)
+            theirs = _root(first.setdefault((image.sha256, case.page), mine), merged)
             if theirs != mine:
                 mine, other = sorted((theirs, mine))
                 merged[other] = mine
