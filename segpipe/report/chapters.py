@@ -124,7 +124,7 @@ def _subtitle(material: Material) -> str:
     kind = "held-out case" if material.parts else "test case"
     parts = [
         f"Data set {material.dataset.header.name}",
-        f"{counted(len(held_out), kind)} of {counted(len({subjects[case] for case in held_out}), 'subject')}",
+        f"{counted(len(held_out), kind)} of {counted(len({subjects.get(case, case) for case in held_out}), 'subject')}",
         f"structures: {', '.join(material.dataset.header.labels.names)}",
         f"evaluated {day}" if (day := provenance.date(material)) else "",
         f"evaluation {material.receipt('evaluate').fingerprint}",
