@@ -107,8 +107,8 @@ def _covariate(cases: Sequence[Case], name: str) -> str:
     counts = Counter(values)
     if len(counts) > MOST_VALUES:
         return f"{len(counts)} different values{missing}"
-    said = [f"{value} {count if count >= FEW else f'under {FEW}'}" for value, count in counts.most_common()]
-    return ", ".join(said) + missing
+    counted = [f"{value} {count if count >= FEW else f'under {FEW}'}" for value, count in counts.most_common()]
+    return ", ".join(counted) + missing
 
 
 def sites_of(cases: Sequence[Case]) -> int | None:
