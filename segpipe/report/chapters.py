@@ -19,6 +19,7 @@ from segpipe.report import (
     repeats,
     subgroups,
     tables,
+    unusual,
 )
 from segpipe.report.agreement import Agreement, agreements, bland_altman, reliability_table
 from segpipe.report.bysize import dice_by_size
@@ -100,6 +101,7 @@ def _told(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> d
             *curves.charts(material.pretraining, "pretraining"),
         ],
         "pretraining": latent.chapter(material.latent, material.dataset),
+        "unusual": unusual.chapter(material),
         "resumed": material.receipt("train")("summary.resumed_at"),
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],
