@@ -166,7 +166,7 @@ def test_plan_names_every_step_and_runs_nothing(data: Path, tmp_path: Path) -> N
     assert prepare(data, tmp_path / "out").code == 0
     after = [line.split(maxsplit=2) for line in segpipe(*command).out.splitlines()]
     assert [word[:2] for word in after] == [word[:2] for word in words]
-    assert [word[2] for word in after] == ["found"] * 2 + ["to make"] * 4
+    assert [word[2] for word in after] == ["found"] * 2 + ["to make"] * 5
 
 
 def test_where_and_with_how_many_hands_names_nothing_else(data: Path, tmp_path: Path) -> None:

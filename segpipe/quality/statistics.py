@@ -50,9 +50,9 @@ def statistics_of(image: NDArray[np.floating], spacing: Sequence[float], channel
     Of several channels each name begins with that of the channel. All are finite.
     """
     found = {f"extent {AXES[axis]}": math.log(n * mm) for axis, (n, mm) in enumerate(_sizes(image, spacing))}
-    for channel, values in zip(channels, image, strict=True):
+    for channel, values in zip(channels, _finite(image), strict=True):
         before = f"{channel}: " if len(channels) > 1 else ""
-        found |= {f"{before}{name}": float(value) for name, value in _of_channel(np.asarray(values, np.float32))}
+        found |= {f"{before}{name}": float(value) for name, value in _of_channel(values)}
     return found
 
 
@@ -71,7 +71,7 @@ def likeness_of(coarse: Floats, mean: Floats, channels: Sequence[str]) -> dict[s
 
 def coarse_of(image: NDArray[np.floating]) -> Floats:
     """Return the image (C, *S) as means over ``CELLS`` cells along each axis, each channel of mean 0 and SD 1."""
-    cells = np.asarray(image, np.float32)
+    cells = _finite(image)
     for axis, n in enumerate(image.shape[1:], start=1):
         cells = np.moveaxis(np.tensordot(_cells(n), cells, axes=(1, axis)), 0, axis)
     over = tuple(range(1, cells.ndim))
@@ -98,13 +98,16 @@ def _of_channel(values: Floats) -> Iterator[tuple[str, float]]:
     yield "noise", _log(_noise(values))
     yield "spikes", _spikes(values)
     yield "blank", _log(_blankest(values))
-    for axis, n in enumerate(values.shape):
-        first = np.diff(values, axis=axis) if n > 2 else np.zeros_like(values)
-        second = np.diff(first, axis=axis)
-        energy, bend = float(np.square(first).mean()), float(np.square(second).mean())
+    for axis in range(values.ndim):
+        first = np.diff(values, axis=axis)
+        energy, bend = _mean_square(first), _mean_square(np.diff(first, axis=axis))
         yield f"edges {AXES[axis]}", _log(math.sqrt(energy))
         yield f"sharpness {AXES[axis]}", 0.5 * math.log((bend + TINY**2) / (energy + TINY**2))
         yield f"slope {AXES[axis]}", _slope(values, axis)
+
+
+def _mean_square(values: Floats) -> float:
+    return float(np.square(values).mean()) if values.size else 0.0
 
 
 def _noise(values: Floats) -> float:
@@ -170,6 +173,12 @@ def _cells(n: int) -> Floats:
     starts, ends = np.maximum(edges[:-1, None], np.arange(n)), np.minimum(edges[1:, None], np.arange(1, n + 1))
     share = np.maximum(ends - starts, 0)
     return np.asarray(share / share.sum(axis=1, keepdims=True), np.float32)
+
+
+def _finite(image: NDArray[np.floating]) -> Floats:
+    """Return the image in float32; what float16 could not hold is as large as it could."""
+    largest = float(np.finfo(np.float16).max)
+    return np.nan_to_num(np.asarray(image, np.float32), nan=0.0, posinf=largest, neginf=-largest)
 
 
 def _sizes(image: NDArray[np.floating], spacing: Sequence[float]) -> Iterator[tuple[int, float]]:

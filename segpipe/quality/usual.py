@@ -45,7 +45,7 @@ class UsualScans(Section):
     reconstruction: Cloud | None = None
     """Of what is left when an autoencoder draws a scan that it has not seen; None where there is none."""
     together: tuple[float, ...] = ()
-    """Scores of both together of the usual scans that have both, ascending."""
+    """Distances by both together of the usual scans that have both, ascending."""
 
     def figures(self, image: NDArray[np.floating]) -> dict[str, float]:
         """Return the image statistics of a prepared scan (C, *S)."""
@@ -74,7 +74,7 @@ class UsualScans(Section):
         parts = [plain / self.statistics.border(self.alarm)]
         if other is not None and self.reconstruction:
             parts.append(other / self.reconstruction.border(self.alarm))
-            usual, score = self.together, both(*parts)
+            usual, score = self.together, both(plain, other)
         else:
             usual, score = self.statistics.usual, plain
         value = score / border_of(usual, self.alarm)
@@ -87,7 +87,7 @@ class UsualScans(Section):
 
 
 def both(plain: float, other: float) -> float:
-    """Return one score of two, each in units of its border: far out by either is far out."""
+    """Return the distance by both kinds of figures together, taken as independent of each other."""
     return math.hypot(plain, other)
 
 
@@ -126,8 +126,7 @@ def usual_scans(
     if redrawn:
         again, distances = cloud_of(list(redrawn.values()), [subjects[index] for index in redrawn])
         far = dict(zip(redrawn, distances, strict=True))
-        borders = cloud.border(alarm), again.border(alarm)
-        together = sorted(both(plain[index] / borders[0], far[index] / borders[1]) for index in far)
+        together = sorted(both(plain[index], far[index]) for index in far)
         found = found.model_copy(update={"reconstruction": again, "together": tuple(together)})
     told = []
     for index, row in enumerate(rows):

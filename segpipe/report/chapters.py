@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, tables
+from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, tables, unusual
 from segpipe.report.agreement import Agreement, agreements, bland_altman
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
@@ -91,6 +91,7 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
             *curves.charts(material.pretraining, "pretraining"),
         ],
         "pretraining": latent.chapter(material.latent, material.dataset),
+        "unusual": unusual.chapter(material),
         "resumed": material.receipt("train")("summary.resumed_at"),
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],

@@ -8,6 +8,7 @@ import numpy as np
 
 from segpipe.report.agreement import Agreement
 from segpipe.report.material import Material
+from segpipe.report.unusual import sentence, unusual
 from segpipe.report.wording import NARROW, counted, listed, number, p_value, percent, signed
 
 FAR_BELOW_OTHERS = 0.10
@@ -45,6 +46,7 @@ def findings(material: Material, volumes: list[Agreement]) -> list[Finding]:
         lambda: _not_found(material),
         lambda: _worse_structures(material),
         lambda: _worse_cases(material),
+        lambda: _unusual_scans(material),
         lambda: _growing_bias(volumes),
         lambda: _bias(material, volumes),
         lambda: _few_subjects(material),
@@ -127,6 +129,16 @@ def _worse_cases(material: Material) -> Iterator[Finding]:
             "Some cases are far worse than the rest." if len(far) > 1 else "One case is far worse than the rest.",
             f"Against a median Dice of {number(float(median), 3)}: {listed(named)}. Look at them below: is it "
             "the image, the reference, or the model?",
+        )
+
+
+def _unusual_scans(material: Material) -> Iterator[Finding]:
+    found = unusual(material)
+    if found:
+        yield Finding(
+            2 if len(found) * 10 >= len(material.checks) else 1,
+            f"{counted(len(found), 'scan')} unlike those trained on.",
+            f"{sentence(found)}. A network draws in any case: look at what it drew there.",
         )
 
 

@@ -14,12 +14,13 @@ from segpipe.core.stage import Artifact, Inputs
 from segpipe.core.store import HISTORY, RECEIPT
 from segpipe.dataset.manifest import Dataset, read_jsonl
 from segpipe.dataset.plan import Plan
+from segpipe.quality.checks import CHECKS, Check, read_checks
 from segpipe.report.latent import Latent, read_latent
 from segpipe.report.scores import Scores
 from segpipe.report.wording import without_paths
 from segpipe.score.summary import OVERALL, Summary
 
-STAGES = ("ingest", "preprocess", "pretrain", "train", "infer", "evaluate")
+STAGES = ("ingest", "preprocess", "pretrain", "train", "qc", "infer", "evaluate")
 
 Curves = Mapping[str, list[tuple[int, float]]]
 """Name of a figure -> its values by step, in order."""
@@ -73,6 +74,8 @@ class Material:
     predictions: Path | None
     refused: Mapping[str, str]
     """Cases that could not be segmented, and why."""
+    checks: Mapping[str, Sequence[Check]]
+    """What is known of each segmented case without its reference."""
 
     @property
     def held_out(self) -> list[str]:
@@ -139,6 +142,7 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         divided={part: tuple(ids) for part, ids in (_json(train / "cases.json") if train else {}).items()},
         predictions=infer / "predictions" if infer and (infer / "predictions").is_dir() else None,
         refused={row["case"]: row["reason"] for row in _rows(infer / "failed.jsonl")} if infer else {},
+        checks=_checks(infer / CHECKS) if infer else {},
     )
 
 
@@ -187,6 +191,13 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _checks(path: Path) -> Mapping[str, Sequence[Check]]:
+    try:
+        return read_checks(path)
+    except ArtifactError:
+        return {}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

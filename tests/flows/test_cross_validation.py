@@ -69,7 +69,7 @@ def trainings(out: Path) -> dict[int, Path]:
 def test_one_run_trains_every_fold(folded: tuple[Path, str]) -> None:
     _, printed = folded
     assert steps(printed, "made in") == [
-        *("ingest", "preprocess", "train fold 0", "train fold 1", "infer", "evaluate", "report")
+        *("ingest", "preprocess", "train fold 0", "train fold 1", "qc", "infer", "evaluate", "report")
     ]
 
 
@@ -161,7 +161,7 @@ def test_the_report_tells_out_of_fold_from_test(folded: tuple[Path, str]) -> Non
 def test_several_seeds_give_mean_and_spread(cohort: Path, tmp_path: Path) -> None:
     printed = run_small(cohort, tmp_path, "train.seeds=2")
     assert [step for step in steps(printed, "made in") if "seed" in step] == [
-        f"{stage} seed {seed}" for stage in ("train", "infer", "evaluate") for seed in (0, 1)
+        f"{stage} seed {seed}" for stage in ("train", "qc", "infer", "evaluate") for seed in (0, 1)
     ]
     page = (tmp_path / "latest" / "report.html").read_text()
     assert "Over seeds" in page

@@ -15,6 +15,8 @@ import pytest
 
 from segpipe.core.atomic import write_json
 from segpipe.imaging.files import read_volume, write_volume
+from segpipe.quality.checks import read_checks
+from segpipe.quality.usual import STATISTICS, UNUSUAL, UNUSUAL_P
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,15 @@ def test_a_run_makes_every_stage_and_prints_where_everything_lies(finished: tupl
         assert str(out / "latest" / name) in printed
 
 
+def test_a_run_tells_of_every_segmented_scan_how_unusual_it_is(finished: tuple[Path, str]) -> None:
+    latest = finished[0] / "latest"
+    checks = read_checks(latest / "checks.csv")
+    assert set(checks) == {path.name.removesuffix(".nii.gz") for path in (latest / "predictions").iterdir()}
+    for those in checks.values():
+        assert [one.name for one in those] == [UNUSUAL, UNUSUAL_P, STATISTICS]
+        assert bool(those[0].words) == (those[0].value > 1)
+
+
 def test_running_again_does_nothing_and_says_so(cohort: Path, finished: tuple[Path, str]) -> None:
     out, _ = finished
     again = run_small(cohort, out)
@@ -108,8 +119,9 @@ def test_predict_needs_the_model_folder_alone_and_keeps_every_grid(
         shutil.copy(path, scans / path.name.replace(".nii.gz", " (new).nii.gz"))
     done = segpipe("predict", model, scans, "-o", tmp_path / "maps")
     assert done.returncode == 0, done.stderr
-    maps = sorted((tmp_path / "maps").iterdir())
+    maps = sorted((tmp_path / "maps").glob("*.nii.gz"))
     assert len(maps) == 3
+    assert set(read_checks(tmp_path / "maps" / "checks.csv")) == {path.name.removesuffix(".nii.gz") for path in maps}
     for scan, label in zip(sorted(scans.iterdir()), maps, strict=True):
         before, after = read_volume(scan).geometry, read_volume(label).geometry
         assert before.shape == after.shape
