@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.core.errors import SegpipeError
-from segpipe.report import cohort, curves, headline, latent, methods, provenance, repeats, tables, unusual
+from segpipe.report import cohort, curves, headline, latent, methods, plausible, provenance, repeats, tables, unusual
 from segpipe.report.agreement import Agreement, agreements, bland_altman
 from segpipe.report.bysize import dice_by_size
 from segpipe.report.cuts import Cut, CutJob, cut_case
@@ -92,6 +92,7 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
         ],
         "pretraining": latent.chapter(material.latent, material.dataset),
         "unusual": unusual.chapter(material),
+        "plausible": plausible.chapter(material),
         "resumed": material.receipt("train")("summary.resumed_at"),
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],
