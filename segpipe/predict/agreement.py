@@ -10,11 +10,9 @@ from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.volume import Volume
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import LEFT_RIGHT, Segmenter
-from segpipe.quality.checks import Check
+from segpipe.quality.checks import AGREEMENT, Check
 from segpipe.quality.known import dice_of
 
-AGREEMENT = "agreement"
-"""Name of the check; that of one structure has its name behind it, in brackets."""
 TOLD = 0.7
 """Agreement below which a structure is named."""
 

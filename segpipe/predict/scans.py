@@ -11,6 +11,7 @@ from segpipe.core.errors import ArtifactError
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.quality.checks import CHECKS, Check, read_checks
+from segpipe.quality.known import FEW, PLAUSIBLE
 from segpipe.quality.usual import UNUSUAL, UsualScans, read_usual
 
 Redraw = Callable[[NDArray[np.floating]], Mapping[str, float]]
@@ -51,13 +52,21 @@ def scan_checker(place: Path, segmenter: Segmenter) -> ScanChecker | None:
 
 
 def alarms(folder: Path) -> list[str]:
-    """Return a line for each scan that was called unusual, as ``checks.csv`` in a folder tells; empty without one."""
+    """Return a line for each scan that is unusual, and for each prediction that is not plausible.
+
+    As ``checks.csv`` in a folder tells; empty without one.
+    """
     if not (folder / CHECKS).is_file():
         return []
-    found = read_checks(folder / CHECKS)
     return [
-        f"{case}: unlike the training scans ({one.words})"
-        for case, those in found.items()
+        f"{case}: {what} ({one.words})"
+        for case, those in read_checks(folder / CHECKS).items()
         for one in those
-        if one.name == UNUSUAL and one.value > 1
+        if (what := _alarm(one))
     ]
+
+
+def _alarm(one: Check) -> str:
+    if one.name == UNUSUAL and one.value > 1:
+        return "unlike the training scans"
+    return "an implausible prediction" if one.name == PLAUSIBLE and one.value < FEW else ""

@@ -12,6 +12,9 @@ from segpipe.core.errors import ArtifactError
 
 HEADER = ("case", "check", "value", "words")
 CHECKS = "checks.csv"
+AGREEMENT = "agreement"
+"""Name of the check that tells how well other passes over the image agree with the prediction; that of one structure
+has its name behind it, in brackets."""
 
 
 @dataclass(frozen=True)

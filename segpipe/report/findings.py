@@ -8,6 +8,7 @@ import numpy as np
 
 from segpipe.report.agreement import Agreement
 from segpipe.report.material import Material
+from segpipe.report.plausible import implausible
 from segpipe.report.unusual import sentence, unusual
 from segpipe.report.wording import NARROW, counted, listed, number, p_value, percent, signed
 from segpipe.score.planning import subjects_for_width
@@ -52,6 +53,7 @@ def findings(material: Material, volumes: list[Agreement]) -> list[Finding]:
         lambda: _worse_structures(material),
         lambda: _worse_cases(material),
         lambda: _unusual_scans(material),
+        lambda: _implausible(material),
         lambda: _growing_bias(volumes),
         lambda: _bias(material, volumes),
         lambda: _subgroup_gaps(material),
@@ -145,6 +147,16 @@ def _unusual_scans(material: Material) -> Iterator[Finding]:
             2 if len(found) * 10 >= len(material.checks) else 1,
             f"{counted(len(found), 'scan')} unlike those trained on.",
             f"{sentence(found)}. A network draws in any case: look at what it drew there.",
+        )
+
+
+def _implausible(material: Material) -> Iterator[Finding]:
+    found = implausible(material)
+    if found:
+        yield Finding(
+            2 if len(found) * 10 >= len(material.checks) else 1,
+            f"{counted(len(found), 'prediction')} not plausible, whatever the reference says.",
+            f"{sentence(found)}. Look at them before anybody uses them.",
         )
 
 

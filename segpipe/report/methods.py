@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpipe.report.material import Material, Receipt
+from segpipe.report.plausible import judged_by
 from segpipe.report.unusual import compared
 from segpipe.report.wording import counted, grid, listed, percent
 from segpipe.score.empties import rule
@@ -247,6 +248,7 @@ def _prediction(material: Material) -> Iterator[str]:
             "mean of the probabilities of all networks."
         )
     yield from compared(material)
+    yield from judged_by(material)
     yield (
         f"Whole images were predicted in overlapping tiles ({percent(window.get('overlap', 0))} overlap) and written "
         "on the grid of their own input file."
