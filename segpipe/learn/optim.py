@@ -61,7 +61,9 @@ def make_optimizer(module: nn.Module, config: OptimConfig, pace: Pace | None = N
         own = {FACTOR: pace.factor, FROZEN: pace.frozen_steps}
         groups += [group | own for group in _groups([p for p in every if id(p) in slow], config)]
     if config.kind == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
+        return torch.optim.SGD(
+            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0
+        )
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
