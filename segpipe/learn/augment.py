@@ -6,8 +6,9 @@ from typing import Self
 import torch
 from pydantic import model_validator
 
-from segpipe.learn.augment_albumentations import ListConfig, listed
+from segpipe.learn.augment_albumentations import ListConfig
 from segpipe.learn.augment_intensity import IntensityConfig, varied
+from segpipe.learn.augment_listed import listed
 from segpipe.learn.augment_space import SpaceConfig, moved, moving_axes
 from segpipe.learn.batches import Batch
 from segpipe.learn.chance import Chance

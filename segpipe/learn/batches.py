@@ -154,7 +154,7 @@ class PatchSampler:
         if not self._mirrors:
             return cut(array, start, self.patch, fill)
         along = [mirrored(n, first, p) for n, first, p in zip(array.shape[1:], start, self.patch, strict=True)]
-        return np.asarray(array[np.ix_(range(len(array)), *along)])
+        return np.asarray(array[np.ix_(np.arange(len(array)), *along)])
 
     def _wanted(self, rng: np.random.Generator, balance: float) -> tuple[Prepared, int]:
         """Return a case and a class that it holds."""
@@ -182,7 +182,7 @@ class PatchSampler:
 
     def _surplus(self, case: Prepared) -> NDArray[np.int64]:
         """Return by how much the image is larger than what is drawn of a patch, along each axis."""
-        return np.asarray(case.image.shape[1:]) - np.asarray(self.patch) + 2 * self._outside
+        return np.asarray(case.image.shape[1:], np.int64) - np.asarray(self.patch, np.int64) + 2 * self._outside
 
 
 def cut(array: NDArray[Any], start: Sequence[int], size: Sequence[int], fill: float = 0) -> NDArray[Any]:

@@ -30,7 +30,7 @@ def coarse_elastic(library: Any) -> Any:
             sd_pixels: Annotated[float, Field(ge=0)]
             grid: Annotated[int, Field(ge=2)]
 
-        def __init__(  # noqa: PLR0913 - the library's own arguments
+        def __init__(  # noqa: PLR0913, PLR0917 - the library's own arguments
             self,
             sd_pixels: float = 10.0,
             grid: int = 3,

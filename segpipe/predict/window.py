@@ -38,7 +38,8 @@ def predict_scores(network: UNet, image: NDArray[np.floating], patch: Axes, conf
 
     With ``valid`` convolutions the image is mirrored beyond its rim by what the network trims, and
     tiles abut on its pooling grid, so that every voxel is predicted with full context (the
-    overlap-tile strategy, Ronneberger et al. 2015). With ``same``, tiles overlap and are blended
+    overlap-tile strategy, Ronneberger et al. 2015): the same as one large pass that pools the same voxels
+    together, as one does over the image with that margin, mirrored. With ``same``, tiles overlap and are blended
     with Gaussian weights, and an image smaller than a tile lies in the middle of zeros.
     """
     device = next(network.parameters()).device

@@ -1,6 +1,6 @@
 """The methods in sentences, written from the settings and the plan that this run went by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,10 +198,11 @@ def _training(material: Material) -> Iterator[str]:
         return
     target = material.plan.target.kind if material.plan else ""
     loss = receipt("settings.train.loss.kind") or FOR_TARGET.get(target, "")
+    words = "cross-entropy" if receipt("settings.train.loss.dice") == 0 else LOSSES.get(loss, _words(loss))
     yield (
         f"Training took {fit.get('steps')} steps"
         + (f" of {material.plan.batch} patches of {grid(material.plan.patch)} {material.dot}s" if material.plan else "")
-        + (f", on {LOSSES.get(loss, _words(loss))}" if loss else "")
+        + (f", on {words}" if loss else "")
         + f" (seed {fit.get('seed')}, precision {fit.get('precision')})."
     )
     yield (
@@ -218,10 +219,9 @@ def _training(material: Material) -> Iterator[str]:
         yield f"Of each batch, {percent(foreground)} of the patches were drawn around a labelled {material.dot}."
     yield from _augmentation(receipt, material.rank)
     kept = "the last one was kept" if fit.get("keep") == "last" else "the one with the highest mean Dice was kept"
-    yield (
-        f"A running average of the weights (decay {fit.get('average')}) was validated on whole images every "
-        f"{fit.get('validate_every')} steps, and {kept}."
-    )
+    average = fit.get("average")
+    weights = f"A running average of the weights (decay {average}) was" if average else "The weights were"
+    yield f"{weights} validated on whole images every {fit.get('validate_every')} steps, and {kept}."
     if "pretrain" in material.receipts:
         kind = material.receipt("pretrain")("settings.pretrain.objective.kind")
         yield "The encoder was pretrained on the images alone" + (f" ({_words(kind)})." if kind else ".")
@@ -231,10 +231,20 @@ def _augmentation(receipt: Receipt, rank: int) -> Iterator[str]:
     augment = receipt("settings.train.augment")
     if not isinstance(augment, dict):
         return
+    if entries := augment.get("albumentations"):
+        named = [_transform(name, arguments) for entry in entries for name, arguments in entry.items()]
+        yield f"Patches were varied by transforms of albumentations, in this order: {listed(named, len(named))}."
+        return
     used = [f"{words} ({percent(augment[key])})" for key, words in AUGMENTATIONS.items() if augment.get(key)]
     if axes := augment.get("mirror_axes"):
         used.append(f"mirroring along {_along(axes, rank)}")
     yield f"Patches were varied by {listed(used, len(used))}." if used else "Patches were not varied."
+
+
+def _transform(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return a transform with its arguments; those of the transforms inside of it stand in the settings."""
+    told = [f"{key} {value}" for key, value in arguments.items() if key != "transforms"]
+    return f"{name} ({', '.join(told)})" if told else name
 
 
 def _prediction(material: Material) -> Iterator[str]:

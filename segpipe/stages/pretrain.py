@@ -20,7 +20,7 @@ from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn import ranks
 from segpipe.learn.augment import LIST, AugmentConfig
-from segpipe.learn.augment_albumentations import refuse_unfit
+from segpipe.learn.augment_listed import refuse_unfit
 from segpipe.learn.batches import PatchSampler
 from segpipe.learn.chance import FactorRange, Share
 from segpipe.learn.fit import FitConfig, Recipe, fit

@@ -23,7 +23,7 @@ from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
 from segpipe.learn import ranks
 from segpipe.learn.augment import LIST, AugmentConfig
-from segpipe.learn.augment_albumentations import refuse_unfit
+from segpipe.learn.augment_listed import refuse_unfit
 from segpipe.learn.batches import PatchSampler, SamplingConfig
 from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.forecast import expected

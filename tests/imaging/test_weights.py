@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
+from skimage import measure
 
 from segpipe.imaging.weights import BorderWeight, ClassBalance
 
@@ -96,3 +99,52 @@ def test_class_balance_makes_every_class_count_alike_and_the_mean_1(shape: tuple
 
 def test_where_there_is_one_class_every_voxel_weighs_1() -> None:
     assert (ClassBalance()(np.zeros((1, 4, 4), int)) == 1).all()
+
+
+def blobs(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Return a mask (*S) of a few boxes, some of which touch."""
+    mask = np.zeros(size, np.uint8)
+    for _ in range(int(rng.integers(0, 6))):
+        row, column = (int(rng.integers(0, n)) for n in size)
+        mask[row : row + int(rng.integers(1, 5)), column : column + int(rng.integers(1, 5))] = int(rng.integers(1, 4))
+    return mask
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.tuples(st.integers(3, 16), st.integers(3, 16)), st.sampled_from([1.5, 5.0]))
+def test_the_border_weight_of_any_mask_is_what_a_loop_over_pixels_and_objects_gives(
+    seed: int, size: tuple[int, int], sigma: float
+) -> None:
+    mask = blobs(np.random.default_rng(seed), size)
+    objects, count = measure.label(mask > 0, connectivity=2, return_num=True)
+    found = BorderWeight(w0=10, sigma_voxels=sigma)(mask[None])[0]
+    parts = [np.argwhere(objects == number) for number in range(1, count + 1)]
+    share = {flag: mask.size / (2 * max((mask > 0).sum() if flag else (mask == 0).sum(), 1)) for flag in (True, False)}
+    both = 0 < (mask > 0).sum() < mask.size
+    for place in np.ndindex(*size):
+        wanted = share[bool(mask[place])] if both else 1.0
+        if not mask[place] and count >= 2:
+            near = sorted(float(np.sqrt(((part - place) ** 2).sum(axis=1)).min()) for part in parts)
+            wanted += 10 * np.exp(-((near[0] + near[1]) ** 2) / (2 * sigma**2))
+        assert found[place] == pytest.approx(wanted, abs=10 * np.exp(-8))
+
+
+def test_the_border_weight_looks_as_figure_3_of_the_paper() -> None:
+    """Bright lines run along narrow gaps, the wider the fainter; the rest of the background is even."""
+    labels = np.zeros((1, 60, 90), np.uint8)
+    for number, (rows, columns) in enumerate(
+        [((5, 25), (5, 25)), ((5, 25), (27, 47)), ((5, 25), (53, 73)), ((40, 55), (5, 47))], start=1
+    ):
+        labels[(0, slice(*rows), slice(*columns))] = number
+    weight = BorderWeight()(labels)[0]
+    inside, far = weight[labels[0] > 0], weight[32:36, 84:]
+    narrow, wide, widest = weight[15, 25:27], weight[15, 47:53], weight[25:40, 15]
+    assert np.ptp(inside) == 0
+    assert np.ptp(far) < 0.01
+    assert far.mean() > 0
+    assert narrow.max() - far.mean() == pytest.approx(10 * np.exp(-(3**2) / 50), rel=0.02)
+    assert narrow.min() > wide.max() > widest.max() > far.max()
+    assert wide.max() - far.mean() == pytest.approx(10 * np.exp(-(7**2) / 50), rel=0.02)
+    # along a gap the ridge is even, and across it highest nowhere but there
+    assert np.ptp(weight[10:20, 25]) < 0.05
+    assert weight[15].argmax() in (25, 26)

@@ -15,7 +15,8 @@ from segpipe.core.errors import ConfigError, MachineError
 from segpipe.imaging.labels import LabelSet
 from segpipe.learn import augment_albumentations as door
 from segpipe.learn.augment import AugmentConfig, augmented
-from segpipe.learn.augment_albumentations import listed, pipeline, refuse_unfit
+from segpipe.learn.augment_albumentations import pipeline
+from segpipe.learn.augment_listed import listed, refuse_unfit
 from segpipe.learn.batches import Batch
 from segpipe.learn.chance import Chance
 

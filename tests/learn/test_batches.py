@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segpipe.core.errors import ConfigError
+from segpipe.dataset.prepare import Prepared
 from segpipe.learn.batches import Batch, PatchSampler, SamplingConfig, ahead, background, cut
 from tests.learn.conftest import MakeCase
 
@@ -160,3 +161,74 @@ def test_cutting_beyond_the_rim_gives_zeros_there(start: int, size: int, count: 
     part = cut(array, [start], [size])
     wanted = [start + k + 1 if 0 <= start + k < count else 0 for k in range(size)]
     assert part.tolist() == [wanted]
+
+
+# ---- mirrored rims
+
+
+MIRRORED = SamplingConfig(rim="mirrored", foreground=0.5)
+
+
+def numbered(make_case: MakeCase, shape: tuple[int, ...], name: str = "n") -> Prepared:
+    """Return a case whose image, target and weight all tell the number of a voxel."""
+    case = make_case(name, shape)
+    numbers = np.arange(1, np.prod(shape) + 1).reshape(1, *shape)
+    for array, kind in (("image", np.float16), ("target", np.uint8), ("weight", np.float16)):
+        np.save(case.folder / f"{array}.npy", numbers.astype(kind))
+    return case
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch", "margin"),
+    [
+        ((15, 13), (12, 10), (4, 3)),  # 4x4 are drawn, and looked at from beyond the rim
+        ((5, 7), (21, 23), (2, 3)),  # more is drawn than there is
+        ((9, 9), (6, 6), (0, 0)),
+        ((6, 5, 7), (6, 6, 6), (2, 2, 2)),
+    ],
+)
+def test_a_mirrored_patch_is_cut_from_the_mirrored_image_target_and_weight_alike(
+    make_case: MakeCase, shape: tuple[int, ...], patch: tuple[int, ...], margin: tuple[int, ...]
+) -> None:
+    case = numbered(make_case, shape)
+    draw = PatchSampler([case], patch, 2, 0, MIRRORED, margin=margin)
+    around = max(patch)
+    large = np.pad(case.target[0], around, mode="reflect")
+    starts = set()
+    for step in range(30):
+        batch = draw(step)
+        assert batch.weight is not None
+        for image, target, weight in zip(batch.image, batch.target, batch.weight, strict=True):
+            assert torch.equal(image, target.float())
+            assert torch.equal(weight, target.float())
+            at = [
+                index - around
+                for index in np.argwhere(large == int(target[(0, *[0] * len(patch))]))
+                if np.array_equal(large[tuple(slice(i, i + p) for i, p in zip(index, patch, strict=True))], target[0])
+            ]
+            assert at
+            first = min(at, key=lambda one: sum(abs(one)))
+            starts.add(tuple(first.tolist()))
+            for place, n, p, rim in zip(first, shape, patch, margin, strict=True):
+                if n >= p - 2 * rim:  # what is drawn lies inside
+                    assert -rim <= place <= n - p + rim
+    assert len(starts) > 1 or min(n - p for n, p in zip(shape, patch, strict=True)) < -5
+
+
+def test_every_voxel_is_drawn_when_rims_are_mirrored(make_case: MakeCase) -> None:
+    case = numbered(make_case, (11, 9))
+    draw = PatchSampler([case], (10, 10), 2, 0, SamplingConfig(rim="mirrored", foreground=0), margin=(4, 4))
+    seen = torch.cat([draw(step).target[:, 0, 4:6, 4:6].flatten() for step in range(400)])
+    assert set(seen.tolist()) == set(range(1, 100))
+
+
+def test_a_labelled_voxel_lies_in_what_is_drawn_of_a_patch(make_case: MakeCase) -> None:
+    case = make_case("a", (31, 29))
+    config = SamplingConfig(rim="mirrored", foreground=1)
+    draw = PatchSampler([case], (14, 14), 2, 0, config, margin=(5, 5))
+    assert all((draw(step).target[:, 0, 5:9, 5:9] == 1).flatten(1).any(dim=1).all() for step in range(40))
+
+
+def test_a_margin_changes_nothing_where_patches_lie_inside(make_case: MakeCase) -> None:
+    one, other = (sampler(make_case, margin=margin) for margin in ((), (2, 2, 2)))
+    assert all(same(one(step), other(step)) for step in range(5))

@@ -73,3 +73,27 @@ class TestAPartThatGoesMoreSlowly:
         assert len(optimizer.param_groups) == 2
         keep_pace(optimizer, 0)
         assert {group["lr"] for group in optimizer.param_groups} == {OptimConfig().learning_rate}
+
+
+def test_momentum_is_nesterovs_unless_it_is_not_wanted() -> None:
+    """Plain momentum as a loop: velocity = momentum * velocity + gradient, weight -= rate * velocity."""
+    ends = []
+    for nesterov in (True, False):
+        layer = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(layer.weight)
+        config = OptimConfig(kind="sgd", learning_rate=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0)
+        optimizer = make_optimizer(layer, config)
+        for gradient in (1.0, 0.5, -2.0):
+            layer.weight.grad = torch.full((1, 1), gradient)
+            optimizer.step()
+        ends.append(float(layer.weight.detach()))
+    weight, velocity = 1.0, 0.0
+    for gradient in (1.0, 0.5, -2.0):
+        velocity = 0.9 * velocity + gradient
+        weight -= 0.1 * velocity
+    assert ends[1] == pytest.approx(weight)
+    assert ends[0] != pytest.approx(weight)
+
+
+def test_without_momentum_there_is_none_of_nesterovs() -> None:
+    make_optimizer(nn.Linear(1, 1), OptimConfig(kind="sgd", momentum=0))

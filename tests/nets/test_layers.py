@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from segpipe.core.errors import GeometryError
@@ -14,6 +15,7 @@ from segpipe.nets.layers import (
     CHANNELS_LAST,
     CONV,
     EPS,
+    UP,
     ConvBlock,
     InstanceNorm,
     activation_layer,
@@ -185,3 +187,39 @@ def test_fresh_weights_keep_the_variance_of_the_signal() -> None:
     assert all((layer.bias == 0).all() for layer in block if isinstance(layer, CONV[2]))
     out = block(torch.randn(1, 64, 32, 32))
     assert 0.2 < out.pow(2).mean() < 5  # He et al. 2015: neither dies nor explodes
+
+
+# ---- first weights
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_the_published_first_weights_are_gaussian_of_variance_2_over_n(rank: int) -> None:
+    torch.manual_seed(0)
+    conv, up = CONV[rank](64, 48, (3,) * rank), UP[rank](96, 48, (2,) * rank, (2,) * rank)
+    start_weights(nn.ModuleList([conv, up]), "relu", "he_2015")
+    for layer, incoming in ((conv, 64 * 3**rank), (up, 96)):  # nodes that one neuron adds up
+        values = layer.weight.detach().flatten() / (2 / incoming) ** 0.5
+        assert values.mean().abs() < 0.02
+        assert values.var() == pytest.approx(1, rel=0.03)
+        assert (values**4).mean() == pytest.approx(3, rel=0.06)  # of a uniform draw it would be 1.8
+        assert not layer.bias.any()
+
+
+def test_the_published_first_weights_keep_the_scale_of_what_runs_through_rectified_layers() -> None:
+    torch.manual_seed(0)
+    block = ConvBlock([32, *[32] * 12], (3, 3), norm="none", activation="relu", padding="valid")
+    start_weights(block, "relu", "he_2015")
+    signal = torch.randn(4, 32, 48, 48)
+    with torch.inference_mode():
+        ratio = block(signal).square().mean() / signal.square().mean()
+    assert 0.2 < ratio < 5  # of variance 1 / N it would be 2^-12
+
+
+def test_other_first_weights_leave_those_of_convolutions_as_they_were() -> None:
+    found = []
+    for kind in ("he", "he_2015"):
+        torch.manual_seed(3)
+        conv = CONV[2](4, 5, 3)
+        start_weights(conv, "relu", kind)
+        found.append(conv.weight.detach())
+    assert torch.equal(*found)

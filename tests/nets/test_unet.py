@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from segpipe.config import load_config
 from segpipe.core.errors import ConfigError
+from segpipe.dataset.topology import topology_for
+from segpipe.imaging.weights import BorderWeight
+from segpipe.nets.cost import even_patch
 from segpipe.nets.encoder import Encoder
 from segpipe.nets.unet import UNet, UNetConfig, UNetSpec
+from segpipe.shipped import shipped_folder
 
 quick = settings(max_examples=25, deadline=None)
 ORIGINAL = UNetConfig(
@@ -81,6 +86,30 @@ def test_the_published_network_has_the_published_number_of_weights() -> None:
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count == down + up + conv(64, 2, 1) == 31_030_658
     assert sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in network.modules()) == 23  # "in total 23"
+
+
+def test_the_config_of_isbi_2012_builds_the_published_network() -> None:
+    config = load_config(shipped_folder("configs") / "isbi2012.yaml", ["ingest.source.root=data"])
+    patch = config.preprocess.plan.patch
+    assert patch == (572, 572)
+    topology = topology_for(patch, (1.0, 1.0), config.preprocess.plan.depth)
+    spec = config.model.spec(1, 2, topology.strides, topology.kernels)
+    assert even_patch(spec, patch) == patch
+    assert spec.encoder.widths == (64, 128, 256, 512, 1024)
+    assert spec.sizes(patch) == original().sizes((572, 572))
+    assert spec.output_size(patch) == (388, 388)
+    with torch.device("meta"):
+        network = spec.build()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 31_030_658
+    kinds = {type(module) for module in network.modules() if not list(module.children())}
+    assert kinds == {nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.ReLU, nn.Identity, nn.Dropout2d}
+    assert all(parameter.ndim == 1 or name.endswith("weight") for name, parameter in network.named_parameters())
+    assert network.encoder.dropout.p == config.model.dropout > 0
+    assert config.model.first_weights == spec.encoder.first_weights == "he_2015"
+    assert (config.train.optim.kind, config.train.optim.momentum) == ("sgd", 0.99)
+    assert isinstance(config.preprocess.weight, BorderWeight)
+    assert (config.preprocess.weight.w0, config.preprocess.weight.sigma_voxels) == (10, 5)
+    assert config.preprocess.plan.batch == 1
 
 
 def identity_of_the_finest_skip(network: UNet) -> None:

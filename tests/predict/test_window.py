@@ -79,6 +79,24 @@ def test_overlap_tile_is_one_large_pass_over_the_mirrored_image(
     assert large.std() > 1e-3
 
 
+def test_the_published_depth_gives_in_tiles_what_one_pass_gives_that_never_leaves_the_image() -> None:
+    network = valid(2, 4)
+    patch, size = (252, 220), (377, 301)  # tiles of 68 and 36, begun every 64 and 32 pixels
+    image = noise(2, *size)
+    rim = network.spec.margin(patch)
+    assert rim == (92, 92)
+    # the first tile begins 92 pixels before the image: a pass pools the same pixels together from -92 + 6 * 16 on
+    first = 4
+    fits = [(n - first - p) // 16 * 16 + p for n, p in zip(size, patch, strict=True)]
+    large = whole(network, image[(slice(None), *[slice(first, first + n) for n in fits])])
+    assert min(large.shape[1:]) >= 100
+    found = predict_scores(network, image, patch, EXACT)
+    assert found.shape == (2, *size)
+    there = tuple(slice(first + 92, first + 92 + n) for n in large.shape[1:])
+    assert torch.allclose(found[(slice(None), *there)], large, atol=1e-5)
+    assert large.std() > 0.1
+
+
 def test_with_valid_convolutions_overlap_changes_nothing() -> None:
     network, image = valid(2, 1), noise(2, 30, 25)
     one = predict_scores(network, image, (20, 24), EXACT)
