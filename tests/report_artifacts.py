@@ -225,8 +225,8 @@ def cohort(
     return Made(root, source, predict)
 
 
-def many(root: Path, cases: int) -> Made:
-    """Return artifacts of a large cohort whose scores are made up: nothing is drawn, all is listed."""
+def many(root: Path, cases: int, *, drawn: bool = False) -> Made:
+    """Return artifacts of a large cohort whose scores are made up; ``drawn``: each with one and the same prediction."""
     made = cohort(root, 6).upto_evaluate()
     rng = np.random.default_rng(0)
     manifest = [
@@ -257,5 +257,11 @@ def many(root: Path, cases: int) -> Made:
     told = [{key: None if value != value else value for key, value in vars(f).items()} for f in figures]  # noqa: PLR0124
     definitions = {f.metric: definition(f.metric) for f in figures}
     write_json(root / "evaluate" / "summary.json", {"confidence": 0.95, "definitions": definitions, "scores": told})
-    made.artifacts = {stage: Artifact(stage, "0" * 16, root / stage, {}) for stage in ("ingest", "evaluate")}
+    if drawn:
+        (root / "infer" / "predictions").mkdir(parents=True)
+        drawing = made.artifacts["infer"].path / "predictions" / f"{first['id']}.nii.gz"
+        for name in names:
+            shutil.copy(drawing, root / "infer" / "predictions" / f"{name}.nii.gz")
+    stages = ("ingest", "infer", "evaluate") if drawn else ("ingest", "evaluate")
+    made.artifacts = {stage: Artifact(stage, "0" * 16, root / stage, {}) for stage in stages}
     return made

@@ -41,7 +41,7 @@ CLAIM_ITEMS = (
     Item("4", "Introduction", "Aims, objectives, hypotheses", "4", by_authors("aims", "hypotheses")),
     Item("5", "Study design", "Prospective or retrospective", "5a", by_authors("design")),
     Item("6", "Study design", "Goal of the study", "4", by_authors("goal")),
-    Item("7", "Data", "Sources of the data", "5a, 5b, 6a", rules.sources),
+    Item("7", "Data", "Sources of the data", "5a, 6a", rules.sources),
     Item("8", "Data", "Criteria of inclusion and exclusion", "6b", rules.criteria),
     Item("9", "Data", "Preprocessing", "7", rules.preprocessed),
     Item("10", "Data", "Selection of parts of the data", "7", rules.subsets),

@@ -49,7 +49,7 @@ def picks(ranked: Sequence[str], wanted: MontageCases) -> list[Pick]:
         return [Pick(ranked[0], "The only case")] if wanted.worst + wanted.median + wanted.best else []
     first = (total - wanted.median) // 2
     roles: dict[int, str] = {}
-    if wanted.worst:
+    if wanted.worst and total:
         roles[0] = "Worst"
     for place in range(total - 1, max(total - 1 - wanted.best, -1), -1):
         roles.setdefault(place, f"{_ordinal(total - place)}best".capitalize())

@@ -37,7 +37,7 @@ def _led(entry: Path, stage: str, inside: str, chain: Chain) -> str:
     there = [kept for kept in chain.of(stage) if not inside or (kept.path / inside).exists()]
     if not entry.exists():
         return "leads nowhere. Run again to mend it" if entry.is_symlink() or there else ""
-    links = [entry] if entry.is_symlink() else [one for one in entry.iterdir() if entry.is_dir() and one.is_symlink()]
+    links = [entry] if entry.is_symlink() else [one for one in entry.glob("*") if one.is_symlink()]
     for link in links:
         kept = chain.kept.get(shown_by(link))
         if kept is None or kept.stage != stage or link.resolve() != (kept.path / inside).resolve():

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from report_artifacts import Made, cohort, many
+from report_artifacts import Made, many
 from report_reading import Reader
 
 from segpipe.report.gallery import room_of_each
@@ -30,9 +30,7 @@ def test_a_thousand_cases_stay_small_and_fast(tmp_path: Path) -> None:
 
 
 def test_sixty_cases_stay_under_three_megabytes_with_each_to_be_leafed_through(tmp_path: Path) -> None:
-    made = cohort(tmp_path, 66, test=0.91).upto_evaluate()
-    config = ReportConfig.model_validate({"margin_mm": 50})
-    text = made.report(config)
+    text = many(tmp_path, 60, drawn=True).report(ReportConfig(margin_mm=50))
     assert len(Reader(text).table("Case")) == 60
     assert text.count('"oriented": true') == 60
     assert len(text.encode()) < 3_000_000

@@ -54,8 +54,8 @@ def test_a_run_alone_fills_what_it_shows_and_leaves_the_rest_to_the_authors(know
 
 def test_what_the_authors_state_fills_their_items(known: Evidence) -> None:
     found = status(replace(known, study=ALL_STATED))
-    assert set(found.values()) <= {"run", "stated", "partly", "authors"}
-    assert [number for number, said in found.items() if said not in ("run", "stated")] == ["1", "2", "20", "36", "38"]
+    left = [number for number, said in found.items() if said not in ("run", "stated")]
+    assert left == ["1", "2", "20", "32", "36", "38"]  # 32: the test cases are said to come from elsewhere
     half = status(replace(known, study=StudyConfig(aims="Whether it works.")))
     assert half["4"] == "partly"
 
