@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from segpipe.compare.figures import Compared, Key, Pair
 from segpipe.compare.wording import score_name, signed_score, signed_span
 from segpipe.report.forest import Line, forest
@@ -22,14 +20,13 @@ LONGEST_NAME = 22
 SIDE = 60
 
 
-def differences(found: Compared) -> Markup:
-    """Return the forest plot of the primary metrics: each pair, over structures and in each."""
+def differences(found: Compared) -> list[str]:
+    """Return a forest plot of each primary metric: each pair, over structures and in each."""
     metrics = dict.fromkeys(metric for _, metric in found.plan.primary)
-    charts = [_forest(found, metric) for metric in metrics]
-    return Markup("").join(charts)
+    return [_forest(found, metric) for metric in metrics]
 
 
-def _forest(found: Compared, metric: str) -> Markup:
+def _forest(found: Compared, metric: str) -> str:
     rows = []
     couples = dict.fromkeys((pair.model, pair.other) for pair in found.pairs)
     for number, (model, other) in enumerate(couples):
@@ -53,7 +50,7 @@ def _with_unit(metric: str, found: Compared) -> str:
     return name_of(metric) + (f" ({unit})" if unit else "")
 
 
-def waterfall(found: Compared, pair: Pair, index: Mapping[str, int]) -> Markup:
+def waterfall(found: Compared, pair: Pair, index: Mapping[str, int]) -> str:
     """Return the differences of all cases, the largest loss first, with the mean and its interval."""
     scores, others = found.values[pair.model][pair.key], found.values[pair.other][pair.key]
     ordered = sorted((scores[case] - others[case], case) for case in scores)
@@ -79,7 +76,7 @@ def waterfall(found: Compared, pair: Pair, index: Mapping[str, int]) -> Markup:
     return figure((WIDTH, BOTTOM + 34), f"Difference of each case, {score_name(pair.key, found)}", *parts)
 
 
-def slopes(found: Compared, key: Key, index: Mapping[str, int]) -> Markup:
+def slopes(found: Compared, key: Key, index: Mapping[str, int]) -> str:
     """Return a line for each case from model to model, and the means."""
     names = found.names
     columns = [found.values[name][key] for name in names]
