@@ -143,4 +143,4 @@ def _described(
     }
 
 
-STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=2)
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=3)

@@ -15,7 +15,7 @@ GROUPS = {"cell": (255,), "core": (7,)}
 
 
 def cut(width: int = 12, height: int = 8, spacing: tuple[float, float] = (1.0, 1.0), weight: bool = False) -> Cut:
-    """Return a case whose upper left pixel is a cell that was missed, and the lower right one drawn without reference."""
+    """Return a case with a missed cell at the upper left, and one drawn without reference at the lower right."""
     truth, found = np.zeros((2, width, height, 1), np.int32)
     truth[0, -1], found[-1, 0] = 255, 255  # the second axis runs upwards
     truth[1, 1], found[1, 1] = 255, 7
