@@ -70,4 +70,4 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     }
 
 
-STAGE = Stage("preprocess", Settings, run, needs=("ingest",), version=2)
+STAGE = Stage("preprocess", Settings, run, needs=("ingest",), version=3)

@@ -299,17 +299,18 @@ def test_previews_beside_scans_are_no_cases(tmp_path: Path) -> None:
     assert summary(tmp_path / "out", "ingest")["cases"] == 4
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Ran]:
+    root = tmp_path_factory.mktemp("pictures")
+    write_pictures(root / "data", PhantomConfig(cases=6))
+    small = ("model.features=4", "train.fit.steps=8", "train.fit.validate_every=4", "preprocess.weight.kind=border")
+    size = ("preprocess.plan.patch=[64,64]", "preprocess.plan.batch=2", "evaluate.resamples=100")
+    ran = segpipe("run", "default", "--data", root / "data", "-o", root / "out", *QUIET, *small, *size)
+    return root / "data", root / "out", ran
+
+
 @pytest.mark.slow
 class TestTheWholeWay:
-    @pytest.fixture(scope="class")
-    def finished(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Ran]:
-        root = tmp_path_factory.mktemp("pictures")
-        write_pictures(root / "data", PhantomConfig(cases=6))
-        small = ("model.features=4", "train.fit.steps=8", "train.fit.validate_every=4", "preprocess.weight.kind=border")
-        size = ("preprocess.plan.patch=[64,64]", "preprocess.plan.batch=2", "evaluate.resamples=100")
-        ran = segpipe("run", "default", "--data", root / "data", "-o", root / "out", *QUIET, *small, *size)
-        return root / "data", root / "out", ran
-
     def test_ends_with_predictions_in_the_form_of_the_input(self, finished: tuple[Path, Path, Ran]) -> None:
         data, out, ran = finished
         assert ran.code == 0, ran.err
