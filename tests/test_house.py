@@ -21,7 +21,8 @@ LONGEST = 350
 FLOORS = (
     {"core", "shipped"},
     {"imaging", "nets", "score", "tracking", "latest"},
-    {"dataset", "quality"},
+    {"dataset"},
+    {"quality"},
     {"learn", "predict", "report", "starter"},
     {"stages"},
     {"config"},

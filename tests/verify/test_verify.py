@@ -84,7 +84,7 @@ def test_a_wrong_score_is_found_even_where_every_hash_was_made_to_fit(copy: tupl
     (folder,) = (path.parent for path in store.glob(f"evaluate/*/{RECEIPT}"))
     table = folder / "scores.csv"
     rows = table.read_text().splitlines()
-    case, label, metric, value, _ = next(row for row in rows if ",dice," in row).split(",")
+    case, label, metric, value, *_ = next(row for row in rows if ",dice," in row).split(",")
     table.write_text("\n".join(rows).replace(f"{metric},{value}", f"{metric},{float(value) - 0.01}", 1) + "\n")
     names = list(read_sums(folder))
     receipt = read_receipt(folder) | {"contents": write_sums(folder, sums_of(folder, names))}
