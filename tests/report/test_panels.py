@@ -9,7 +9,7 @@ from PIL import Image
 
 from segpipe.report import gallery
 from segpipe.report.cuts import Cut
-from segpipe.report.gallery import Panel, panels
+from segpipe.report.panels import Panel, panels
 
 GROUPS = {"cell": (255,), "core": (7,)}
 
