@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.report import gallery
+from segpipe.report import panels as shown
 from segpipe.report.cuts import Cut
 from segpipe.report.panels import Panel, panels
 
@@ -32,9 +32,9 @@ def pixels(panel: Panel) -> np.ndarray:
 def test_errors_lie_where_they_are_in_the_colours_of_their_kind() -> None:
     errors = pixels(panels(cut(), GROUPS)[-1])
     assert errors.shape == (8, 12, 3)
-    assert tuple(errors[0, 0]) == gallery.MISSED
-    assert tuple(errors[-1, -1]) == gallery.ADDED
-    assert tuple(errors[-2, 1]) == gallery.CONFUSED
+    assert tuple(errors[0, 0]) == shown.MISSED
+    assert tuple(errors[-1, -1]) == shown.ADDED
+    assert tuple(errors[-2, 1]) == shown.CONFUSED
     assert len(set(map(tuple, errors.reshape(-1, 3)))) == 4
 
 
@@ -58,9 +58,9 @@ def test_pixels_come_out_square() -> None:
 @pytest.mark.parametrize("size", [(3000, 20), (20, 3000)])
 def test_a_large_image_is_shown_coarser(size: tuple[int, int]) -> None:
     image = panels(cut(*size), GROUPS)[0]
-    assert max(image.size) == gallery.LONGEST_PX
+    assert max(image.size) == shown.LONGEST_PX
     assert image.note.endswith("shown at 33%")
 
 
 def test_the_kind_that_one_structure_cannot_have_is_no_key() -> None:
-    assert [len(list(gallery.keys(count))) for count in (1, 2)] == [2, 3]
+    assert [len(list(shown.keys(count))) for count in (1, 2)] == [2, 3]
