@@ -10,7 +10,7 @@ from segpipe.core.contents import SUMS, Sums, files_in, read_sums
 from segpipe.core.errors import ArtifactError
 from segpipe.core.fingerprint import file_sha256
 from segpipe.core.store import RECEIPT, seal_of
-from segpipe.latest import KEPT, LATEST
+from segpipe.latest import BESIDE_MODEL, KEPT, LATEST
 from segpipe.verify.chain import Chain, Kept, has_receipt, shown_by
 from segpipe.verify.looks import Link, Look, broken, differs
 
@@ -40,13 +40,22 @@ def _led(entry: Path, stage: str, inside: str, chain: Chain) -> str:
     links = [entry] if entry.is_symlink() else [one for one in entry.glob("*") if one.is_symlink()]
     for link in links:
         kept = chain.kept.get(shown_by(link))
-        if kept is None or kept.stage != stage or link.resolve() != (kept.path / inside).resolve():
+        if kept is None or not _fits(link, entry, kept, stage, inside):
             return f"does not lead to '{inside or stage}' of a finished result. Run again to mend it"
     if not links and entry.is_file():  # copied, where links are impossible
         found = file_sha256(entry)
         if found not in {file_sha256(kept.path / inside) for kept in there}:
             return f"is no copy of '{inside}' of a finished result. Run again to mend it"
     return ""
+
+
+def _fits(link: Path, entry: Path, kept: Kept, stage: str, inside: str) -> bool:
+    """Tell whether a link leads to what its name says: the whole of it, or a file of its own within a gathered folder."""
+    whole = (kept.path / inside).resolve()
+    if kept.stage == stage:
+        return link.resolve() in (whole, whole / link.name) if link != entry else link.resolve() == whole
+    beside, names = BESIDE_MODEL
+    return kept.stage == beside and link.name in names and link.resolve() == (kept.path / link.name).resolve()
 
 
 def receipts_link(chain: Chain) -> Link:
