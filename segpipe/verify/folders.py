@@ -50,7 +50,7 @@ def _led(entry: Path, stage: str, inside: str, chain: Chain) -> str:
 
 
 def _fits(link: Path, entry: Path, kept: Kept, stage: str, inside: str) -> bool:
-    """Tell whether a link leads to what its name says: the whole of it, or a file of its own within a gathered folder."""
+    """Tell whether a link leads to what its name says: the whole of it, or its own file within a gathered folder."""
     whole = (kept.path / inside).resolve()
     if kept.stage == stage:
         return link.resolve() in (whole, whole / link.name) if link != entry else link.resolve() == whole
