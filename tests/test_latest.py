@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from segpipe.core.stage import Artifact, Inputs
 from segpipe.latest import keepsakes, publish
+from segpipe.nets.checkpoint import model_folders
 
 
 def trained(store: Path, *names: str) -> Inputs:
@@ -33,6 +36,24 @@ def test_one_gives_way_to_several_and_back_without_touching_what_was_made(tmp_pa
     latest = publish(tmp_path, trained(tmp_path, ""))
     assert (latest / "model" / "model.json").read_text() == ""
     assert (tmp_path / "train" / "fold 1" / "model" / "model.json").is_file()
+
+
+def with_usual(made: Inputs, store: Path) -> Inputs:
+    folder = store / "qc" / "only"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "usual_scans.json").write_text("usual")
+    return Inputs({**made.artifacts, "qc": Artifact("qc", "only", folder, {})})
+
+
+@pytest.mark.parametrize("names", [("",), ("fold 0", "fold 1")])
+def test_what_is_usual_lies_with_the_model_and_not_in_what_was_made(tmp_path: Path, names: tuple[str, ...]) -> None:
+    latest = publish(tmp_path, with_usual(trained(tmp_path, *names), tmp_path))
+    assert (latest / "model" / "usual_scans.json").read_text() == "usual"
+    assert len(model_folders(latest / "model")) == len(names)
+    assert not list(tmp_path.glob("train/*/model/usual_scans.json"))
+    publish(tmp_path, trained(tmp_path, *names))
+    assert not (latest / "model" / "usual_scans.json").exists()
+    assert (tmp_path / "qc" / "only" / "usual_scans.json").is_file()
 
 
 def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:

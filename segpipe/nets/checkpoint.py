@@ -86,12 +86,12 @@ def model_folders(folder: Path) -> list[Path]:
     """Return the model folders of a folder: itself, or of several models each of its subfolders, by name.
 
     Every subfolder of several models has to be one; the reader refuses those that are not, so that no
-    model is left out unnoticed. Hidden ones do not count; a link that leads nowhere does.
+    model is left out unnoticed. Hidden ones and files do not count; a link that leads nowhere does.
     """
     if not folder.is_dir() or (folder / MODEL).is_file() or (folder / WEIGHTS).is_file():
         return [folder]
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    members = [path for path in inside if path.is_dir() or path.is_symlink()]
+    members = [path for path in inside if path.is_dir() or (path.is_symlink() and not path.is_file())]
     return members if any((path / MODEL).is_file() for path in members) else [folder]
 
 

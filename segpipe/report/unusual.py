@@ -61,9 +61,9 @@ def _charts(material: Material, scores: Mapping[str, float], dice: Mapping[str, 
     if not both or len(both) > MOST_DOTS:
         return []
     note = "do unusual scans fare worse?"
-    columns = [[column[case] for case in both] for column in (scores, dice)]
-    if len(both) >= LEAST_CASES and all(len(set(column)) > 1 for column in columns):
-        found = stats.spearmanr(columns[0], columns[1])
+    places, quality = ([column[case] for case in both] for column in (scores, dice))
+    if len(both) >= LEAST_CASES and len(set(places)) > 1 and len(set(quality)) > 1:
+        found = stats.spearmanr(places, quality)
         note += f" Rank correlation {signed(float(found.statistic), 2)}, {p_value(float(found.pvalue))}"
     svg = _scatter([(scores[case], dice[case], material.index[case]) for case in both])
     return [{"title": "Dice over how unusual the scan is", "note": note, "legend": Markup(), "svg": svg}]
