@@ -171,12 +171,8 @@ def test_plan_names_every_step_and_runs_nothing(data: Path, tmp_path: Path) -> N
 
 def test_where_and_with_how_many_hands_names_nothing_else(data: Path, tmp_path: Path) -> None:
     plans = {
-        segpipe("plan", "default", "--data", data, "-o", tmp_path / out, *settings).out
-        for out, settings in (
-            ("a", [setting for setting in QUIET if setting.startswith("run.")]),
-            ("b", ()),
-            ("c", ("run.executor.workers=7", "run.device=cpu")),
-        )
+        segpipe("plan", "default", "--data", data, "-o", tmp_path / out, "report.pdf=false", *settings).out
+        for out, settings in (("a", QUIET), ("b", ()), ("c", ("run.executor.workers=7", "run.device=cpu")))
     }
     assert len(plans) == 1
 

@@ -22,9 +22,9 @@ BROWSER = browser()
 
 def test_a_thousand_cases_stay_small_and_fast(tmp_path: Path) -> None:
     made = many(tmp_path, 1000)
-    began = time.perf_counter()
+    began = time.process_time()
     text = made.report()
-    assert time.perf_counter() - began < 15
+    assert time.process_time() - began < 15
     assert len(Reader(text).table("Case")) == 1000
     assert len(text.encode()) < 3_000_000
 
@@ -66,7 +66,7 @@ def test_a_browser_runs_the_page_and_asks_nobody(whole: Made, page: str, tmp_pat
       addEventListener("error", (event) => say("ERROR " + event.message));
       addEventListener("unhandledrejection", (event) => say("ERROR " + event.reason));
       const tick = (ms) => new Promise((done) => setTimeout(done, ms));
-      setTimeout(async () => {
+      addEventListener("load", () => setTimeout(async () => {
         const rows = () => [...document.querySelectorAll(".sortable tbody tr")].map((row) => row.cells[0].textContent);
         const header = document.querySelector(".sortable thead th");
         header.click(); const up = rows().join(); header.click();
@@ -102,7 +102,7 @@ def test_a_browser_runs_the_page_and_asks_nobody(whole: Made, page: str, tmp_pat
           fetched: performance.getEntriesByType("resource").map((e) => e.name).filter((n) => !n.startsWith("data:")),
         });
         document.body.append(out);
-      }, 1500);
+      }, 1500));
     """
     digest = base64.b64encode(hashlib.sha256(steps.encode()).digest()).decode()
     copy = page.replace("script-src &#39;", f"script-src &#39;sha256-{digest}&#39; &#39;", 1)
@@ -110,7 +110,7 @@ def test_a_browser_runs_the_page_and_asks_nobody(whole: Made, page: str, tmp_pat
     (tmp_path / "page.html").write_text(copy.replace("</head>", f"<script>{steps}</script></head>", 1))
     command = [
         str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=9000", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--virtual-time-budget=15000", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND",
         "--dump-dom", f"file://{tmp_path / 'page.html'}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)

@@ -243,7 +243,7 @@
     event.preventDefault();
     select.value = String(index);
     load();
-    viewer.parentElement.scrollIntoView({ block: "start" });
+    viewer.parentElement.scrollIntoView({ block: "start", behavior: "instant" });
   });
   for (const control of [...sliders, fill, lines]) control.addEventListener("input", draw);
   canvases.forEach((canvas, index) => canvas.addEventListener("click", (event) => {
