@@ -9,10 +9,11 @@ import numpy as np
 
 from segpipe.dataset.manifest import Case
 from segpipe.report.material import Material
-from segpipe.report.wording import UNDEFINED, number, unit_of, volume_digits
+from segpipe.report.wording import UNDEFINED, number, volume_digits
 
 PARTS = {"develop": "To develop", "test": "Test", "unlabelled": "Without reference"}
 AXES = ("right\N{EN DASH}left", "front\N{EN DASH}back", "up\N{EN DASH}down")
+ACROSS = ("x", "y")
 FEW = 5
 """Subjects below which a group is not counted out: they might be recognised."""
 MOST_VALUES = 8
@@ -35,12 +36,17 @@ def data_table(material: Material) -> dict[str, Any]:
 
 def _properties(material: Material) -> Iterator[tuple[str, str, Callable[[Sequence[Case]], str]]]:
     rank, header = material.rank, material.dataset.header
+    axes = AXES if rank == 3 else ACROSS
     yield "Cases", "", lambda cases: number(len(cases), 0)
     yield "Subjects", "", lambda cases: number(len({case.subject for case in cases}), 0)
     for axis in range(rank):
-        yield f"Spacing, {AXES[axis]}", "mm", _over(lambda case, axis=axis: _grid(case).spacing[axis], 2)  # type: ignore[misc]
+        yield f"Spacing, {axes[axis]}", material.unit, _over(lambda case, axis=axis: _grid(case).spacing[axis], 2)  # type: ignore[misc]
     for axis in range(rank):
-        yield f"Size, {AXES[axis]}", "voxels", _over(lambda case, axis=axis: float(_grid(case).shape[axis]), 0)  # type: ignore[misc]
+        yield (
+            f"Size, {axes[axis]}",
+            f"{material.dot}s",
+            _over(lambda case, axis=axis: float(_grid(case).shape[axis]), 0),
+        )  # type: ignore[misc]
     if rank == 3:
         yield (
             "Coarsest over finest spacing",
@@ -50,7 +56,7 @@ def _properties(material: Material) -> Iterator[tuple[str, str, Callable[[Sequen
     for index, channel in enumerate(header.channels):
         unit = "HU" if channel.is_ct else "file units"
         yield f"Intensity, {channel.name}", unit, lambda cases, index=index: _intensity(cases, index)  # type: ignore[misc]
-    unit = unit_of("vol_ref_mm3", rank)
+    unit = material.unit_of("vol_ref_mm3")
     for name in header.labels.names:
         yield f"{'Area' if rank == 2 else 'Volume'} of {name}", unit, lambda cases, name=name: _volumes(cases, name)  # type: ignore[misc]
     for name in dict.fromkeys(name for case in material.dataset.cases for name in case.covariates):

@@ -82,14 +82,15 @@ def _grid(material: Material) -> Iterator[str]:
     ratios = [max(case.native.spacing) / min(case.native.spacing) for case in material.dataset.part("test")]
     if ratios and (ratio := float(np.median(ratios))) > COARSE:
         yield (
-            f"Voxels are anisotropic (the coarsest axis {number(ratio, 1)} times the finest): along that axis surface "
+            f"{material.dot.capitalize()}s are anisotropic (the coarsest axis {number(ratio, 1)} times the finest): along that axis surface "
             "distances are no finer than a slice is thick."
         )
     small = [name for name in material.scores.structures if 0 < _radius(material, name) < TINY_VOXELS]
     if small:
         yield (
-            f"{listed(small)} {'is' if len(small) == 1 else 'are'} small beside the voxels (a ball of the median "
-            f"volume has a radius below {TINY_VOXELS:g} voxels): one voxel of rim moves the Dice by more than 0.1."
+            f"{listed(small)} {'is' if len(small) == 1 else 'are'} small beside the {material.dot}s (a "
+            f"{'disc' if material.rank == 2 else 'ball'} of the median {material.extent} has a radius below "
+            f"{TINY_VOXELS:g} {material.dot}s): one {material.dot} of rim moves the Dice by more than 0.1."
         )
 
 

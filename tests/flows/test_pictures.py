@@ -348,6 +348,7 @@ class TestTheWholeWay:
         assert ran.code == 3
         assert "bad.jpg: cannot be read" in ran.err
         assert {path.name for path in (tmp_path / "maps").iterdir()} == {
+            "checks.csv",
             stored.name,
             "stack_page01.tif",
             "stack_page02.tif",
