@@ -36,17 +36,13 @@ def data_table(material: Material) -> dict[str, Any]:
 
 def _properties(material: Material) -> Iterator[tuple[str, str, Callable[[Sequence[Case]], str]]]:
     rank, header = material.rank, material.dataset.header
-    axes = AXES if rank == 3 else ACROSS
+    axes, dots = AXES if rank == 3 else ACROSS, f"{material.dot}s"
     yield "Cases", "", lambda cases: number(len(cases), 0)
     yield "Subjects", "", lambda cases: number(len({case.subject for case in cases}), 0)
     for axis in range(rank):
         yield f"Spacing, {axes[axis]}", material.unit, _over(lambda case, axis=axis: _grid(case).spacing[axis], 2)  # type: ignore[misc]
     for axis in range(rank):
-        yield (
-            f"Size, {axes[axis]}",
-            f"{material.dot}s",
-            _over(lambda case, axis=axis: float(_grid(case).shape[axis]), 0),
-        )  # type: ignore[misc]
+        yield f"Size, {axes[axis]}", dots, _over(lambda case, axis=axis: float(_grid(case).shape[axis]), 0)  # type: ignore[misc]
     if rank == 3:
         yield (
             "Coarsest over finest spacing",

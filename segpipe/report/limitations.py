@@ -82,8 +82,8 @@ def _grid(material: Material) -> Iterator[str]:
     ratios = [max(case.native.spacing) / min(case.native.spacing) for case in material.dataset.part("test")]
     if ratios and (ratio := float(np.median(ratios))) > COARSE:
         yield (
-            f"{material.dot.capitalize()}s are anisotropic (the coarsest axis {number(ratio, 1)} times the finest): along that axis surface "
-            "distances are no finer than a slice is thick."
+            f"{material.dot.capitalize()}s are anisotropic (the coarsest axis {number(ratio, 1)} times the finest): "
+            "along that axis surface distances are no finer than a slice is thick."
         )
     small = [name for name in material.scores.structures if 0 < _radius(material, name) < TINY_VOXELS]
     if small:
