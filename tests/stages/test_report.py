@@ -195,7 +195,7 @@ def test_sources_that_were_moved_away_leave_out_the_pictures(whole: Made, tmp_pa
     assert 'id="viewer"' not in text
 
 
-def test_flat_images_are_pictures_in_panels(tmp_path: Path) -> None:
+def test_flat_images_are_shown_as_panels(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     grid = Geometry((40, 48, 1), np.diag([0.5, 0.5, 1, 1]))
     for number in range(6):
@@ -205,9 +205,11 @@ def test_flat_images_are_pictures_in_panels(tmp_path: Path) -> None:
     source = Folder(root=tmp_path / "data", labels={"front": 1, "back": 2})
     made = Made(tmp_path, IngestConfig(source=source, split=SplitConfig(test_fraction=0.5))).upto_evaluate()
     text = made.report()
-    panels = re.findall(r'<div class="panels">.*?</div>', text, re.DOTALL)
-    assert [one.count('<img class="zoom"') for one in panels] == [4, 4, 4]  # image, reference, prediction, errors
-    assert 'class="planes"' not in text
+    rows = re.findall(r'<figure class="case row".*?</div></figure>', text, re.DOTALL)
+    titles = [re.findall(r'alt="(\w+) of s\d"', row) for row in rows]
+    assert titles == [["Image", "Reference", "Prediction", "Errors"]] * 3
+    assert "planes" not in text.split("<main>")[1].split("<script>")[0]
+    assert 'id="viewer"' not in text
 
 
 def test_the_viewer_can_be_left_out(whole: Made) -> None:
