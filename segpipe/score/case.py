@@ -214,13 +214,12 @@ def _surface_scores(
         # No surface of either side was met by the other: that is a zero, while how far it is has no answer.
         share = math.nan if state == "absent" else 0.0
         return dict.fromkeys(("hd95_mm", "hd100_mm", "assd_mm"), math.nan) | dict.fromkeys(tolerances, share)
-    voxels = surface.voxel_distances(prediction, truth, spacing)
-    scores = {
+    if tolerances:
+        voxels, surfels = surface.both_distances(prediction, truth, spacing)
+    else:
+        voxels = surfels = surface.voxel_distances(prediction, truth, spacing)
+    return {
         "hd95_mm": surface.hausdorff(voxels, 95.0),
         "hd100_mm": surface.hausdorff(voxels),
         "assd_mm": surface.average_distance(voxels),
-    }
-    if tolerances:
-        surfels = surface.surfel_distances(prediction, truth, spacing)
-        scores |= {name: surface.surface_dice(surfels, tau) for name, tau in tolerances.items()}
-    return scores
+    } | {name: surface.surface_dice(surfels, tolerance) for name, tolerance in tolerances.items()}
