@@ -158,7 +158,7 @@ def score_case(
     boxes = boxes_of((prediction, truth), structures)
     for name, labels in structures.items():
         box = boxes[name]
-        found, wanted = np.isin(prediction[box], labels), np.isin(truth[box], labels)
+        found, wanted = _mask(prediction[box], labels), _mask(truth[box], labels)
         if ignore is not None:
             kept = truth[box] != ignore
             found, wanted = found & kept, wanted & kept
@@ -170,7 +170,7 @@ def score_case(
         if name in (*config.instances.inside, *config.instances.borders):
             # the objects fill the image: no box may be cut out of it
             between = name in config.instances.borders
-            whole = [np.isin(labelled, labels) ^ between for labelled in (truth, prediction)]
+            whole = [_mask(labelled, labels) ^ between for labelled in (truth, prediction)]
             measured |= score_interiors(whole[0], whole[1], None if ignore is None else truth != ignore)
         for metric, value in measured.items():
             scores[name, metric] = value
@@ -195,6 +195,11 @@ def score_masks(
         "vol_diff_mm3": predicted - reference,
         "vol_diff_percent": 100 * (predicted - reference) / reference if reference else math.nan,
     }
+
+
+def _mask(array: LabelMap, labels: tuple[int, ...]) -> NDArray[np.bool_]:
+    # one comparison where one is enough: it takes a third of the time
+    return np.asarray(array == labels[0]) if len(labels) == 1 else np.isin(array, labels)
 
 
 def _lesion_scores(
