@@ -167,7 +167,7 @@ def score_case(
     boxes = boxes_of((prediction, truth), structures)
     for name, labels in structures.items():
         box = boxes[name]
-        found, wanted = np.isin(prediction[box], labels), np.isin(truth[box], labels)
+        found, wanted = _mask(prediction[box], labels), _mask(truth[box], labels)
         if ignore is not None:
             kept = truth[box] != ignore
             found, wanted = found & kept, wanted & kept
@@ -179,7 +179,7 @@ def score_case(
         if name in (*config.instances.inside, *config.instances.borders):
             # the objects fill the image: no box may be cut out of it
             between = name in config.instances.borders
-            whole = [np.isin(labelled, labels) ^ between for labelled in (truth, prediction)]
+            whole = [_mask(labelled, labels) ^ between for labelled in (truth, prediction)]
             measured |= score_interiors(whole[0], whole[1], None if ignore is None else truth != ignore)
         for metric, value in measured.items():
             scores[name, metric] = value
@@ -206,6 +206,11 @@ def score_masks(
     }
 
 
+def _mask(array: LabelMap, labels: tuple[int, ...]) -> NDArray[np.bool_]:
+    # one comparison where one is enough: it takes a third of the time
+    return np.asarray(array == labels[0]) if len(labels) == 1 else np.isin(array, labels)
+
+
 def _lesion_scores(
     prediction: NDArray[np.bool_], truth: NDArray[np.bool_], thresholds: Sequence[float]
 ) -> dict[str, float]:
@@ -223,13 +228,12 @@ def _surface_scores(
         # No surface of either side was met by the other: that is a zero, while how far it is has no answer.
         share = math.nan if state == "absent" else 0.0
         return dict.fromkeys(("hd95_mm", "hd100_mm", "assd_mm"), math.nan) | dict.fromkeys(tolerances, share)
-    voxels = surface.voxel_distances(prediction, truth, spacing)
-    scores = {
+    if tolerances:
+        voxels, surfels = surface.both_distances(prediction, truth, spacing)
+    else:
+        voxels = surfels = surface.voxel_distances(prediction, truth, spacing)
+    return {
         "hd95_mm": surface.hausdorff(voxels, 95.0),
         "hd100_mm": surface.hausdorff(voxels),
         "assd_mm": surface.average_distance(voxels),
-    }
-    if tolerances:
-        surfels = surface.surfel_distances(prediction, truth, spacing)
-        scores |= {name: surface.surface_dice(surfels, tau) for name, tau in tolerances.items()}
-    return scores
+    } | {name: surface.surface_dice(surfels, tolerance) for name, tolerance in tolerances.items()}

@@ -50,8 +50,7 @@ def voxel_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> 
         GeometryError: Shapes and spacing do not fit, or a mask is empty.
     """
     sizes = nominal(spacing)
-    edges = [_edge(mask) for mask in _framed(prediction, truth, sizes)]
-    return _measured(edges, sizes, [np.ones(np.count_nonzero(edge)) for edge in edges])
+    return _of_voxels(_framed(prediction, truth, sizes), sizes)
 
 
 def surfel_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> SurfaceDistances:
@@ -64,12 +63,16 @@ def surfel_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) ->
         GeometryError: Shapes and spacing do not fit, or a mask is empty.
     """
     sizes = nominal(spacing)
+    return _of_surfels(_framed(prediction, truth, sizes), sizes)
+
+
+def both_distances(
+    prediction: Mask, truth: Mask, spacing: Sequence[float]
+) -> tuple[SurfaceDistances, SurfaceDistances]:
+    """Return what ``voxel_distances`` and ``surfel_distances`` return, for less than both."""
+    sizes = nominal(spacing)
     framed = _framed(prediction, truth, sizes)
-    areas, bits = _area_table(sizes)
-    codes = [_corner_codes(mask, bits) for mask in framed]
-    edges = [(code != 0) & (code != len(areas) - 1) for code in codes]
-    weights = [areas[code.ravel()[np.flatnonzero(edge)]] for code, edge in zip(codes, edges, strict=True)]
-    return _measured(edges, sizes, weights)
+    return _of_voxels(framed, sizes), _of_surfels(framed, sizes)
 
 
 def hausdorff(distances: SurfaceDistances, percent: float = 100.0) -> float:
@@ -118,6 +121,19 @@ def _framed(prediction: Mask, truth: Mask, sizes: Floats) -> list[Mask]:
         raise GeometryError("There is no distance to an empty mask.")
     box = filled(prediction | truth)
     return [np.pad(mask[box], 1) for mask in (prediction, truth)]
+
+
+def _of_voxels(framed: Sequence[Mask], sizes: Floats) -> SurfaceDistances:
+    edges = [_edge(mask) for mask in framed]
+    return _measured(edges, sizes, [np.ones(np.count_nonzero(edge)) for edge in edges])
+
+
+def _of_surfels(framed: Sequence[Mask], sizes: Floats) -> SurfaceDistances:
+    areas, bits = _area_table(sizes)
+    codes = [_corner_codes(mask, bits) for mask in framed]
+    edges = [(code != 0) & (code != len(areas) - 1) for code in codes]
+    weights = [areas[code.ravel()[np.flatnonzero(edge)]] for code, edge in zip(codes, edges, strict=True)]
+    return _measured(edges, sizes, weights)
 
 
 def _edge(mask: Mask) -> Mask:

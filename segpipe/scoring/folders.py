@@ -2,7 +2,8 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,7 +81,7 @@ def score_folders(wanted: Wanted, config: Config, told: Told) -> Scored:
     """
     began = time.monotonic()
     pairs, refused = pair_up(wanted.predictions, wanted.references)
-    with locked(wanted.out / LOCK), open_executor(config.run.executor) as executor:
+    with _alone(wanted.out), open_executor(config.run.executor) as executor:
         work = Workspace(wanted.out, executor, lambda metrics, step: None, told.progress, tell=told.tell)
         labels, remarks = _labels(wanted, pairs, work)
         check_structures(config.evaluate.metrics, labels.names)
@@ -102,8 +103,16 @@ def score_folders(wanted: Wanted, config: Config, told: Told) -> Scored:
         summary = evaluate.write_figures(wanted.out, dataset, results, parts, config.evaluate)
         name = _receipt(wanted.out, config, measured, summary, time.monotonic() - began)
         _report(config, name, work)
-    (wanted.out / LOCK).unlink(missing_ok=True)
     return Scored(len(dataset.cases), tuple(refused), (*remarks, *covariates.remarks))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with locked(folder / LOCK):
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def _labels(wanted: Wanted, pairs: list[Pair], work: Workspace) -> tuple[LabelSet, list[str]]:

@@ -80,7 +80,7 @@ def test_a_missing_table_says_what_to_do(tmp_path: Path) -> None:
 
 def test_each_row_tells_how_its_structure_fared() -> None:
     volumes = {"a": (2.0, 1.0), "b": (2.0, 0.0), "c": (0.0, 1.0), "d": (0.0, 0.0)}
-    scores = {}
+    scores: dict[tuple[str, str], float] = {}
     for label, (reference, predicted) in volumes.items():
         scores |= {(label, "vol_ref_mm3"): reference, (label, "vol_pred_mm3"): predicted}
     rows = scored_rows("case", scores)
