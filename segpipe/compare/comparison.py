@@ -74,7 +74,7 @@ def chapters(found: Compared) -> dict[str, Any]:
         for pair in told_apart(first, MOST_WATERFALLS)
     ]
     panels.append(
-        {"title": "From model to model", "note": "one line a case; black: means", "svg": slopes(found, key, index)}
+        {"title": "From model to model", "note": "one line a case; bold: means", "svg": slopes(found, key, index)}
     )
     owners = {found.subjects[case] for case in found.cases}
     return {

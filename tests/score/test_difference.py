@@ -112,7 +112,7 @@ def test_only_cases_that_both_have_are_compared() -> None:
         difference({"a": 1.0}, {"b": 1.0}, {"a": "a", "b": "b"})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_turned_around_all_signs_turn_and_nothing_warns(pairs: list[tuple[int, int]]) -> None:
     first = named(np.asarray([one / 9 for one, _ in pairs]))
