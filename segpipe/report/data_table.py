@@ -109,8 +109,10 @@ def _covariate(cases: Sequence[Case], name: str) -> str:
     counts = Counter(values)
     if len(counts) > MOST_VALUES:
         return f"{len(counts)} different values{missing}"
-    counted = [f"{value} {count if count >= FEW else f'under {FEW}'}" for value, count in counts.most_common()]
-    return ", ".join(counted) + missing
+    told = [f"{value} {count}" for value, count in counts.most_common() if count >= FEW]
+    if small := len(counts) - len(told):  # what few share, and its very name, might tell who they are
+        told.append(f"{small} {'value' if small == 1 else 'values'} of under {FEW} each")
+    return ", ".join(told) + missing
 
 
 def sites_of(cases: Sequence[Case]) -> int | None:

@@ -6,7 +6,7 @@ from segpipe.report.wording import percent
 
 
 def told(augment: dict[str, object]) -> str:
-    return " ".join(_augmentation(Receipt("train", "abc", {"settings": {"train": {"augment": augment}}})))
+    return " ".join(_augmentation(Receipt("train", "abc", {"settings": {"train": {"augment": augment}}}), 3))
 
 
 def test_shares_are_told_where_no_list_is_given() -> None:

@@ -60,7 +60,7 @@ def test_implausible_predictions_are_named_with_scores_reasons_and_dice(judged: 
         [names(judged)[1], "0.35", "0.95", WORDS],
     ]
     assert all(0 < float(row[4]) < 1 for row in rows)
-    assert "<b>back</b>" not in page
+    assert "<b>back</b>" not in text
     assert "2 of 7 predictions are below 0.7" in Reader(text).text
     whole = Reader(page).text
     assert "2 predictions not plausible, whatever the reference says." in whole
