@@ -12,7 +12,7 @@ SPACING = 2.0
 
 
 def grid(rank: int) -> Geometry:
-    return Geometry((24, 22, 20)[:rank], np.diag([SPACING] * rank + [1.0]))
+    return Geometry((28, 26, 24)[:rank], np.diag([SPACING] * rank + [1.0]))
 
 
 def body(seed: int, rank: int = 3) -> Shapes:

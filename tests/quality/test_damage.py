@@ -41,7 +41,7 @@ def test_damage_leaves_no_class_that_there_was_not() -> None:
 
 
 def test_nothing_is_damaged_where_nothing_is_drawn() -> None:
-    empty = shapes(np.zeros((24, 22, 20)))
+    empty = shapes(np.zeros((28, 26, 24)))
     assert not damaged(empty, np.random.default_rng(0)).classes.any()
     assert not moved(empty, np.random.default_rng(0)).classes.any()
 

@@ -25,7 +25,7 @@ def test_the_window_follows_the_shape() -> None:
 
 
 def test_a_window_beyond_the_grid_is_background_there() -> None:
-    one = shapes(np.pad(np.ones((2, 2, 2), np.uint8), ((0, 22), (0, 20), (0, 18))))
+    one = shapes(np.pad(np.ones((2, 2, 2), np.uint8), ((0, 26), (0, 24), (0, 22))))
     frame = plan_frame(LABELS, [(12.0,) * 3], (2.0,) * 3, 1)
     assert np.count_nonzero(frame.cut(one)) == 8
 
