@@ -112,7 +112,7 @@ def write_figures(
 ) -> Summary:
     """Write scores.csv and summary.json of the results of each case, or of why it has none; return the main figures."""
     rows = [row for case in sorted(results) for row in _rows(case, results[case], parts[case])]
-    unit, rank = dataset.header.reading.unit, len(dataset.cases[0].shape)
+    unit, rank = dataset.header.reading.unit, len(dataset.cases[0].shape) if dataset.cases else 3
     write_scores(folder / "scores.csv", rows, unit, rank)
     figures = _summary(rows, dataset, config)
     names = list(dict.fromkeys(row.part for row in rows))

@@ -237,7 +237,7 @@ def test_structures_that_one_run_lacks_are_named(folders: dict[str, Path], tmp_p
         (["old", "new", "--primary", "vol_pred_mm3"], "--primary mean:vol_pred_mm3: there is no such score"),
         (["old", "new", "--baseline", "older"], "--baseline older: there is no such run. There are: old, new."),
         (["old", "new", "--margin", "1", "--primary", "dice", "--primary", "hd95_mm"], "--margin goes with a single"),
-        (["old", "cut"], "fields instead of 5"),
+        (["old", "cut"], "fields instead of 6"),
         (["old", "empty"], "no case has scores"),
     ],
 )

@@ -35,6 +35,7 @@ def test_purposes_do_not_change_their_numbers() -> None:
         "LOW_RESOLUTION": 9,
         "GAMMA_INVERTED": 10,
         "GAMMA": 11,
+        "LISTED": 12,
     }
 
 
