@@ -5,6 +5,8 @@ DATA   ?=
 OUT    ?= demo-out
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# files of tests side by side, one on each core; what a file makes for its own tests is made once
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check lint types unit docs clean
 
@@ -22,7 +24,7 @@ test: lint types unit
 
 ## check: the fast half
 check: lint types
-	$(BIN)/pytest -q -m "not slow and not gpu"
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) -m "not slow and not gpu"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -32,7 +34,7 @@ types: $(READY)
 	$(BIN)/mypy segpipe
 
 unit: $(READY)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(SIDE_BY_SIDE)
 
 ## docs: write docs/config.md from the code
 docs: $(READY)

@@ -24,7 +24,7 @@ from segpipe.score.subgroups import SubgroupsConfig, subgroups
 Floats = NDArray[np.float64]
 Population = Callable[[np.random.Generator, int], tuple[Floats, NDArray[np.intp]]]
 """Draws subjects: the scores of all cases, and the subject of each."""
-SUBJECTS = (10, 20, 40, 60)
+SUBJECTS = (6, 10, 20, 40, 60)
 MANY = 300_000
 """Subjects from whom the truth is known."""
 

@@ -9,6 +9,7 @@ from segpipe.core.stage import Inputs
 LATEST = "latest"
 KEPT = {
     "report.html": ("report", "report.html"),
+    "report.pdf": ("report", "report.pdf"),
     "scores.csv": ("evaluate", "scores.csv"),
     "summary.json": ("evaluate", "summary.json"),
     "predictions": ("infer", "predictions"),

@@ -33,6 +33,8 @@ def damaged(shapes: Shapes, rng: np.random.Generator) -> Shapes:
     wide = _wider(box, np.ceil(reach / spacing).astype(int), shapes.classes.shape)
     part = shapes.classes[wide.slices].copy()
     for way in rng.choice(len(_WAYS), size=rng.integers(1, 3), replace=False, p=_OFTEN):
+        if not part.any():  # the way before took all
+            break
         part = _WAYS[way](part, spacing, reach, rng)
     result = np.zeros_like(shapes.classes)
     result[wide.slices] = part

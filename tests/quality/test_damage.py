@@ -61,3 +61,10 @@ def _pushed(classes: np.ndarray, steps: np.ndarray) -> np.ndarray:
         if (there >= 0).all() and (there < classes.shape).all():
             result[tuple(there)] = classes[tuple(place)]
     return result
+
+
+def test_a_second_damage_after_all_was_lost_is_no_error() -> None:
+    tiny = np.zeros((28, 26), np.uint8)
+    tiny[10:12, 10:12] = 1
+    for seed in range(100):
+        damaged(shapes(tiny), np.random.default_rng(seed))

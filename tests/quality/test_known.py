@@ -85,37 +85,38 @@ def told(known: KnownShapes, redraw: Redraw, one: Shapes, *others: Shapes) -> tu
     return checks[0].value, checks[0].words
 
 
-@pytest.mark.xfail(
-    reason="plausibility of shapes is not calibrated well enough yet; it is off by default", strict=False
-)
-def test_another_reference_is_plausible_and_small_variation_leaves_it_so(learnt: tuple[KnownShapes, Redraw]) -> None:
+def held(known: KnownShapes, count: int = 12) -> list[Shapes]:
+    """Return cases that are neither references nor what the lines were learned on."""
+    return [body(seed, rank_of(known)) for seed in range(COUNT * 2, COUNT * 2 + count)]
+
+
+def test_other_references_are_plausible_and_small_variation_leaves_them_so(learnt: tuple[KnownShapes, Redraw]) -> None:
     known, redraw = learnt
-    for seed in range(COUNT * 2, COUNT * 2 + 6):
-        one = body(seed, rank_of(known))
-        as_it_is, words = told(known, redraw, one)
-        assert as_it_is > 0.75, words
-        assert not words
-        for changed in (rough(one), shifted(one, 1)):
-            value, words = told(known, redraw, changed)
-            assert value > as_it_is - 0.12, words
-            assert not words
+    as_they_are = [told(known, redraw, one)[0] for one in held(known)]
+    assert np.mean(as_they_are) > 0.85
+    assert min(as_they_are) > 0.6
+    for change in (rough, lambda one: shifted(one, 1)):
+        assert np.mean([told(known, redraw, change(one))[0] for one in held(known)]) > np.mean(as_they_are) - 0.1
+
+
+def test_half_a_shape_is_less_plausible_than_the_whole(learnt: tuple[KnownShapes, Redraw]) -> None:
+    known, redraw = learnt
+    gaps = [told(known, redraw, one)[0] - told(known, redraw, half_lost(one))[0] for one in held(known)]
+    assert np.mean(gaps) > 0.12  # in the mean: what it says of a single case is rough
+    parts = [known.parts(half_lost(one), redraw) for one in held(known)]
+    assert all(min(part.form for part in one.values()) > 1 for one in parts)
 
 
 @pytest.mark.parametrize(
     ("worse", "words"),
     [
-        pytest.param(
-            half_lost,
-            "below reference masks",
-            marks=pytest.mark.xfail(reason="in 3D it is lowered too little yet; off by default", strict=False),
-        ),
         (with_an_island, "front: 2 components, reference masks 1"),
         (lambda one: shifted(one, 6), "mm from where it usually lies"),
         (traded, "SD"),
         (lambda one: shapes(np.where(one.classes == 1, 0, one.classes)), "front: missing; 100% of the reference masks"),
         (lambda one: shapes(np.zeros_like(one.classes)), "back: missing"),
     ],
-    ids=["half lost", "an island", "in another place", "sides traded", "a structure lost", "nothing drawn"],
+    ids=["an island", "in another place", "sides traded", "a structure lost", "nothing drawn"],
 )
 def test_what_is_wrong_lowers_the_plausibility_and_is_said(
     learnt: tuple[KnownShapes, Redraw], worse: object, words: str
