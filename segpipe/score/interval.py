@@ -13,8 +13,8 @@ from scipy import stats
 FEWEST_TO_STUDENTISE = 5
 """With fewer subjects than this there are too few different resamples for a bootstrap: Student's t serves."""
 FARTHEST = 10
-"""Of a few subjects, some resamples vary hardly at all, and their errors are no measure: an end lies no farther away than
-that of Student's interval with so many times fewer misses."""
+"""Of a few subjects, some resamples vary hardly at all, and their errors are no measure: an end lies no farther away
+than that of Student's interval with so many times fewer misses."""
 FEWEST_RESAMPLES = 100
 """With fewer resamples in which anything varies their quantiles say nothing."""
 BATCH = 2_000_000
