@@ -17,7 +17,7 @@ class OptimConfig(Section):
 
     kind: Literal["adamw", "sgd"] = "adamw"
     """`adamw`, or `sgd` with momentum."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 4e-3
     """Peak learning rate, reached after warm-up."""
     warmup_steps: NonNegativeInt = 50
     """Steps of linear rise from zero."""

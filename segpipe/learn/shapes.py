@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from segpipe.core.atomic import write_array
@@ -67,6 +67,13 @@ class ShapeSpace(SpaceConfig):
     out where they are named for theirs."""
 
 
+class ShapeOptim(OptimConfig):
+    """The optimiser of the autoencoder of label maps, and its schedule."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """Peak learning rate, reached after warm-up."""
+
+
 class ShapesConfig(Section):
     """How the shapes of the reference label maps are learned, by which those of a prediction are judged."""
 
@@ -89,7 +96,7 @@ class ShapesConfig(Section):
     """How often each held-out label map is damaged, to learn what Dice goes with which score."""
     fit: ShapeFit = ShapeFit()
     """How long and how exactly."""
-    optim: OptimConfig = OptimConfig(learning_rate=2e-3)
+    optim: ShapeOptim = ShapeOptim()
     """Optimiser and schedule."""
     augment: ShapeSpace = ShapeSpace()
     """How label maps are varied."""

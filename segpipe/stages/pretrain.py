@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, field_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
 from torch import Tensor, nn
 
 from segpipe.core.atomic import write_array, write_json
@@ -81,6 +81,13 @@ class PretrainFit(FitConfig):
     mean squared error on validation patches, which a growing penalty makes larger."""
 
 
+class PretrainOptim(OptimConfig):
+    """The optimiser of pretraining, and its schedule."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate, reached after warm-up."""
+
+
 class PretrainConfig(Section):
     """How the encoder is pretrained, on images alone. Without an objective it is not."""
 
@@ -93,7 +100,7 @@ class PretrainConfig(Section):
     those of a subject that is held out; a case of the test split never."""
     fit: PretrainFit = PretrainFit()
     """How long and how exactly."""
-    optim: OptimConfig = OptimConfig()
+    optim: PretrainOptim = PretrainOptim()
     """Optimiser and schedule; each phase of an objective begins it anew."""
     augment: PretrainAugment = PretrainAugment()
     """How patches are varied."""

@@ -9,9 +9,9 @@ import torch
 from phantoms import workspace
 
 from segpipe.learn.batches import Batch
-from segpipe.learn.optim import OptimConfig
 from segpipe.learn.shapes import (
     ShapeFit,
+    ShapeOptim,
     ShapesConfig,
     ShapeTask,
     classes_of,
@@ -33,7 +33,7 @@ SMALL = ShapesConfig(
     units=8,
     damaged=4,
     fit=ShapeFit(steps=150, validate_every=150, precision="fp32", average=0.9),
-    optim=OptimConfig(learning_rate=1e-2, warmup_steps=5),
+    optim=ShapeOptim(learning_rate=1e-2, warmup_steps=5),
 )
 
 
