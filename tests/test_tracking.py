@@ -312,3 +312,30 @@ def test_a_part_of_a_stage_is_a_run_within_its_run(tmp_path: Path) -> None:
     assert part.data.tags["mlflow.parentRunId"] == stage.info.run_id
     assert part.info.status == "FINISHED"
     assert (part.data.metrics["loss"], stage.data.metrics["loss"]) == (2.0, 1.0)
+
+
+def test_two_runs_that_begin_at_once_make_one_database(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from segpipe.tracking import TrackingConfig, open_tracker
+tracker = open_tracker(TrackingConfig(), Path({str(tmp_path)!r}))
+print("ready", flush=True)
+sys.stdin.readline()
+tracker.begin("run", {{}})
+tracker.end({{}}, well=True)
+print(tracker.working)
+"""
+    command = [sys.executable, "-c", program]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with contextlib.ExitStack() as running:
+        runs = [running.enter_context(subprocess.Popen(command, text=True, **pipes)) for _ in range(2)]
+        for run in runs:
+            running.callback(run.kill)
+            assert run.stdout.readline() == "ready\n", run.stderr.read()
+        for run in runs:
+            run.stdin.write("go\n")
+            run.stdin.flush()
+        assert [run.communicate(timeout=240) for run in runs] == [("True\n", "")] * 2
+    assert table(tmp_path / "mlflow.db", "select count(*) from runs") == [(2,)]
