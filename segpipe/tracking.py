@@ -15,6 +15,8 @@ from segpipe.core.stage import Artifact
 
 logger = logging.getLogger(__name__)
 PARAM_LIMIT = 500
+AT_ONCE = 100
+"""Parameters that MLflow takes in one call; each call waits for the disk."""
 SQLITE = "sqlite:///"
 WAIT_S = 120.0
 """For how long another run may take to make the database: seconds, on a slow disk some more."""
@@ -151,10 +153,13 @@ class MlflowTracker:
         logging.getLogger("mlflow").setLevel(logging.ERROR)  # where it was imported before
         with self._alone():
             self._open_database()
+        from mlflow.entities import Param  # noqa: PLC0415
+
         self.name = name
         self.parent = self._open(name, {})
-        for key, value in settings.items():
-            self.client.log_param(self.parent, key, str(value)[:PARAM_LIMIT])
+        params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in settings.items()]
+        for first in range(0, len(params), AT_ONCE):
+            self.client.log_batch(self.parent, params=params[first : first + AT_ONCE])
 
     def _alone(self) -> AbstractContextManager[None]:
         """Keep other processes from making the same database: two that do both fail, or one of them."""
