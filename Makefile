@@ -5,8 +5,8 @@ DATA   ?=
 OUT    ?= demo-out
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# files of tests side by side, one on each core; what a file makes for its own tests is made once
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# files of tests side by side, one on each core; what a file makes for its own tests is made once, slow files come first
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check lint types unit docs clean
 

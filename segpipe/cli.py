@@ -1,18 +1,14 @@
 """The command line: each command parses, calls one function, prints."""
 
-import errno
-import json
-import logging
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-from segpipe import __version__
-from segpipe.core.errors import Exit, SegpipeError
+from segpipe import __version__, judging
+from segpipe.core.errors import Exit
 from segpipe.core.machine import set_switches
+from segpipe.options import ConfigName, Data, Out, Pipeline, Settings, explained, places, read_config
 
 app = typer.Typer(
     help="From a folder of scans and labels to a scored, reported segmentation model.",
@@ -23,42 +19,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-INTERRUPTED = 130
-Settings = Annotated[list[str] | None, typer.Argument(help="Settings laid over the config: train.fit.steps=500 …")]
-ConfigName = Annotated[str, typer.Argument(help="A YAML file, or the name of a config that ships.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; short for ingest.source.root=…")]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder of all results; short for run.store=…")]
-Pipeline = Annotated[str, typer.Option("--pipeline", help="A YAML file, or the name of a pipeline that ships.")]
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Print one line to the error stream and leave."""
-    typer.echo(f"segpipe: {message}", err=True)
-    raise typer.Exit(code)
-
-
-def explained(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn errors that a user can mend into one line and an exit code; anything else is a bug and shows itself."""
-
-    @wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        logging.basicConfig(level=logging.WARNING, format="segpipe: %(message)s")
-        try:
-            return command(*arguments, **options)
-        except SegpipeError as error:
-            fail(str(error), error.code)
-        except KeyboardInterrupt:
-            fail("stopped. Run the same command again to go on from here.", INTERRUPTED)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-                fail(
-                    f"{error.filename or 'the disk'}: {error.strerror}. What was finished is kept.",
-                    Exit.ENVIRONMENT,
-                )
-            raise
-
-    return wrapped
 
 
 @app.callback(invoke_without_command=True)
@@ -130,32 +90,8 @@ def study(
     raise typer.Exit(run_study(name, places(data, out), settings or [], Terminal()))
 
 
-@app.command()
-@explained
-def compare(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="Folders of runs (OUT) or of scores; or name=folder.")
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the comparison.")] = Path("compare"),
-    primary: Annotated[
-        list[str] | None,
-        typer.Option("--primary", help="The score that decides: dice (of the mean over structures), or label:metric."),
-    ] = None,
-    baseline: Annotated[str | None, typer.Option("--baseline", help="Compare the others with this run only.")] = None,
-    margin: Annotated[
-        float | None, typer.Option("--margin", min=0, help="Non-inferiority: the largest loss that you would accept.")
-    ] = None,
-    subjects: Annotated[
-        Path | None, typer.Option("--subjects", help="CSV with the columns case and subject; else as the runs say.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of resampling and of random sign flips.")] = 0,
-) -> None:
-    """Compare two or more models on the cases that all have: one page with tests, intervals and a verdict."""
-    from segpipe.compare.comparison import compare as compare_folders  # noqa: PLC0415 - keeps --help instant
-    from segpipe.compare.figures import Plan, parse_primary  # noqa: PLC0415
-
-    keys = parse_primary(primary or ["dice"])
-    raise typer.Exit(compare_folders(runs, out, Plan(keys, baseline, margin, seed=seed), subjects, typer.echo))
+# registered where --help lists them
+app.command()(explained(judging.compare))
 
 
 @app.command()
@@ -200,51 +136,8 @@ def predict(
     raise typer.Exit(Exit.FINE if not refused else Exit.QUARANTINED if done else Exit.UNUSABLE)
 
 
-@app.command()
-@explained
-def verify(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of all results, as given to -o.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies now, if it was moved.")] = None,
-    scores: Annotated[bool, typer.Option("--scores", help="Score every case again, not only a few.")] = False,  # noqa: FBT002 - a flag
-    everything: Annotated[bool, typer.Option("--all", help="Earlier results too, not only the latest.")] = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Recompute every link from raw file to report; name what is broken."""
-    from segpipe.terminal import Terminal  # noqa: PLC0415 - keeps --help instant
-    from segpipe.verify.verify import verify as looked_at  # noqa: PLC0415
-
-    verdicts = looked_at(out, Terminal().progress, data=data, scores=scores, everything=everything)
-    for verdict in verdicts:
-        typer.echo(str(verdict))
-    faults = [fault for verdict in verdicts for fault in verdict.faults]
-    for fault in faults:
-        typer.echo(f"broken: {fault}", err=True)
-    typer.echo(f"{len(faults)} broken." if faults else "Nothing is broken.")
-    raise typer.Exit(Exit.QUARANTINED if faults else Exit.FINE)
-
-
-@app.command()
-@explained
-def score(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label maps, made by any tool.")],
-    references: Annotated[Path, typer.Argument(help="Folder of reference label maps, of the same file names.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of scores.csv, summary.json and report.html.")],
-    settings: Annotated[list[str] | None, typer.Argument(help="Settings: evaluate.metrics.surface=false …")] = None,
-    labels: Annotated[str | None, typer.Option(help="a=1,b=2, a YAML file of names, or a dataset.json.")] = None,
-    covariates: Annotated[Path | None, typer.Option(help="CSV: case, and as you like subject, site, …")] = None,
-) -> None:
-    """Compare two folders of label maps: scores, summary, report."""
-    from segpipe.scoring.folders import Wanted, score_folders  # noqa: PLC0415 - keeps --help instant
-    from segpipe.terminal import Terminal  # noqa: PLC0415
-
-    _, loaded = read_config("default", settings, references, out)
-    terminal = Terminal()
-    scored = score_folders(Wanted(predictions, references, out, labels, covariates), loaded, terminal)
-    for line in (*scored.remarks, *(f"set aside: {refusal}" for refusal in scored.refused)):
-        typer.echo(line, err=True)
-    if scored.cases:
-        terminal.scores(out / "summary.json")
-    typer.echo(f"{scored.cases} scored, {len(scored.refused)} set aside: {out}")
-    raise typer.Exit(scored.code)
+app.command()(explained(judging.verify))
+app.command()(explained(judging.score))
 
 
 @app.command()
@@ -306,34 +199,6 @@ def docs() -> None:
     from segpipe.config import describe  # noqa: PLC0415
 
     typer.echo(describe())
-
-
-def read_config(
-    config: str,
-    settings: list[str] | None,
-    data: Path | None,
-    out: Path | None,
-    extra: list[str] | None = None,
-) -> tuple[str, Any]:
-    """Return the name of a run and its configuration, the short options laid over it."""
-    from segpipe.config import load_config  # noqa: PLC0415
-    from segpipe.shipped import shipped  # noqa: PLC0415
-
-    overrides = places(data, out)
-    path = Path(config)
-    if path.suffix not in (".yaml", ".yml"):
-        if "=" in config:  # the config was left out, and a setting stands in its place
-            overrides, path = [*overrides, config], shipped("configs", "default")
-        else:
-            path = shipped("configs", config)
-    return path.stem, load_config(path, [*overrides, *(settings or []), *(extra or [])])
-
-
-def places(data: Path | None, out: Path | None) -> list[str]:
-    """Return the short options as settings."""
-    # quoted: YAML would take a folder named 2026-03-01 for a date
-    overrides = [f"ingest.source.root={json.dumps(str(data), ensure_ascii=False)}"] if data else []
-    return overrides + ([f"run.store={json.dumps(str(out), ensure_ascii=False)}"] if out else [])
 
 
 def main() -> None:

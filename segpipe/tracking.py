@@ -5,15 +5,21 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from segpipe.core.atomic import locked
 from segpipe.core.section import Section
 from segpipe.core.stage import Artifact
 
 logger = logging.getLogger(__name__)
 PARAM_LIMIT = 500
+AT_ONCE = 100
+"""Parameters that MLflow takes in one call; each call waits for the disk."""
 SQLITE = "sqlite:///"
+WAIT_S = 120.0
+"""For how long another run may take to make the database: seconds, on a slow disk some more."""
 PORTABLE = "mlflow-artifacts:/"
 """Where the files of runs lie, seen from a server: no path of this machine enters the database."""
 
@@ -145,6 +151,22 @@ class MlflowTracker:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         logging.getLogger("mlflow").setLevel(logging.ERROR)  # where it was imported before
+        with self._alone():
+            self._open_database()
+        from mlflow.entities import Param  # noqa: PLC0415
+
+        self.name = name
+        self.parent = self._open(name, {})
+        params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in settings.items()]
+        for first in range(0, len(params), AT_ONCE):
+            self.client.log_batch(self.parent, params=params[first : first + AT_ONCE])
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep other processes from making the same database: two that do both fail, or one of them."""
+        database = Path(self.uri.removeprefix(SQLITE))
+        return locked(database.with_name(f".{database.name}.lock"), WAIT_S) if self.is_file else nullcontext()
+
+    def _open_database(self) -> None:
         from mlflow.tracking import MlflowClient  # noqa: PLC0415 - heavy, and only where it is wanted
 
         location = PORTABLE if self.is_file else None
@@ -157,10 +179,6 @@ class MlflowTracker:
         self.experiment = (
             found.experiment_id if found else self.client.create_experiment(self.config.experiment, location)
         )
-        self.name = name
-        self.parent = self._open(name, {})
-        for key, value in settings.items():
-            self.client.log_param(self.parent, key, str(value)[:PARAM_LIMIT])
 
     def _open(self, name: str, tags: Mapping[str, str]) -> str:
         run = self.client.create_run(self.experiment, tags={"mlflow.runName": name, **tags}, run_name=name)

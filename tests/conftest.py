@@ -4,16 +4,28 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from segpipe.core.machine import set_switches
 
 sys.path.insert(0, str(Path(__file__).parent))
 set_switches()
-if "PYTEST_XDIST_WORKER" in os.environ:  # another one is at work on each of the other cores
+SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
+if SIDE_BY_SIDE:  # another one is at work on each of the other cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# how long an example takes says more about the machine's other work than about the code
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 from report_artifacts import Made, cohort  # noqa: E402 - only now found, and torch must see the switches
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, begin with the files that take longest: who comes to one of them last would work alone."""
+    if SIDE_BY_SIDE:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="module")

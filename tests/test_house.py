@@ -29,6 +29,8 @@ FLOORS = (
     {"steps"},
     {"pipeline", "verify"},
     {"terminal", "study", "compare", "scoring"},
+    {"options"},
+    {"judging"},
     {"cli"},
     {"__main__"},
 )
@@ -50,7 +52,7 @@ DOORS = {
     },
     "safetensors": {"nets/checkpoint.py"},
     "yaml": {"config.py", "steps.py", "cli.py", "study/settings.py", "scoring/names.py"},
-    "typer": {"cli.py"},
+    "typer": {"cli.py", "judging.py", "options.py"},
     "rich": {"terminal.py"},
     "jinja2": {"report/*.py"},
     "markupsafe": {"report/*.py"},

@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from segpipe.core.errors import LockedError, MachineError
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FLAT_LIST = re.compile(r"\[\n[^\[\]{}\"]*\]")
 """A list of numbers in indented JSON, easier to read on one line. No text holds a bare line end, so none matches."""
+POLL_S = 0.05
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -85,8 +87,12 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock file ``path``; the system frees it when the process dies, however it dies.
+
+    Args:
+        path: Of the file, which stays, and is empty while nobody holds it.
+        wait_s: For how many seconds another process is waited for.
 
     Raises:
         LockedError: Another process holds it; the text names process, host and start.
@@ -98,13 +104,26 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _explained(error, path) from error
     with opened as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        deadline = time.monotonic() + wait_s
+        while not _taken(stream):
+            if time.monotonic() < deadline:
+                time.sleep(POLL_S)
+                continue
             stream.seek(0)
             holder = stream.read().strip() or "another process"
-            raise LockedError(f"{path.parent} is in use by {holder}. Wait for it, or stop that process.") from error
+            raise LockedError(f"{path.parent} is in use by {holder}. Wait for it, or stop that process.")
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
         stream.flush()
-        yield
+        try:
+            yield
+        finally:
+            stream.truncate(0)
+
+
+def _taken(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -185,12 +185,7 @@ def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> dict
     if (kind := _unusable(values)) is not None:
         shown = ", ".join(f"{value:g}" for value in values[:SHOWN])
         raise DataError(f"{path.name}: {kind} label values ({shown}, …). Save the label map as integers, unsmoothed.")
-    if is_picture(path) and (between := _between(values, job.header.labels)) >= STRAY:
-        raise DataError(
-            f"{path.name}: {between} values lie between the label values 0 and {max(job.header.labels.known)}, as "
-            "anti-aliasing or JPEG leave them. Export the mask as PNG without smoothing, or set each pixel to the "
-            "nearest label value."
-        )
+    refuse_smoothed(path, values, job.header.labels)
     unknown = [
         f"{int(value)} ({count} {_dot(grid)}s)"
         for value, count in zip(values, counts, strict=True)
@@ -214,9 +209,19 @@ def _check_label(path: Path, image: Path, grid: Geometry, job: CheckJob) -> dict
     }
 
 
-def _between(values: NDArray[np.generic], labels: LabelSet) -> int:
-    """Return how many values are not declared and lie below the highest that is."""
-    return sum(value < max(labels.known) and value not in labels.known for value in values.astype(int).tolist())
+def refuse_smoothed(path: Path, values: NDArray[np.generic], labels: LabelSet) -> None:
+    """Refuse a mask in which a filter left values between those that are declared.
+
+    Raises:
+        DataError: The file is a picture, and several lie between.
+    """
+    highest = max(labels.known)
+    between = sum(value < highest and value not in labels.known for value in values.astype(int).tolist())
+    if is_picture(path) and between >= STRAY:
+        raise DataError(
+            f"{path.name}: {between} values lie between the label values 0 and {highest}, as anti-aliasing or JPEG "
+            "leave them. Export the mask as PNG without smoothing, or set each pixel to the nearest label value."
+        )
 
 
 def _unusable(values: NDArray[np.generic]) -> Literal["non-finite", "fractional", "negative"] | None:

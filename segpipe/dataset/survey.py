@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -48,7 +48,7 @@ def survey(found: Found, config: PicturesConfig) -> Found:
     if not any(map(is_picture, images)):
         flat = bool(images) and all(map(is_flat, images))
         return _with(found, found.cases, (), Reading(flat=flat), ())
-    looks = _looks(path for case in found.cases for path in case.files)
+    looks = looks_at(path for case in found.cases for path in case.files)
     cases: list[RawCase] = []
     refused: list[Refusal] = []
     for case in found.cases:
@@ -58,7 +58,7 @@ def survey(found: Found, config: PicturesConfig) -> Found:
         else:
             cases += result
     seen = [looks[path] for path in images if path in looks]
-    reading = _unit(seen, config)
+    reading = reading_of(seen, config)
     channels = found.header.channels
     if len(channels) == 1 and all(len(case.images) == 1 for case in cases):
         count = _channels(cases, looks)
@@ -84,7 +84,8 @@ def _with(
     )
 
 
-def _looks(paths: Iterator[Path]) -> dict[Path, Look]:
+def looks_at(paths: Iterable[Path]) -> dict[Path, Look]:
+    """Return what the headers of pictures tell; of a file that cannot be read, nothing."""
     looks: dict[Path, Look] = {}
     for path in paths:
         try:
@@ -120,7 +121,8 @@ def page_ids(case: str, pages: int) -> list[str]:
     return [safe_id(f"{case}_page{page:0{width}d}") for page in range(1, pages + 1)] if pages > 1 else []
 
 
-def _unit(looks: Sequence[Look], config: PicturesConfig) -> Reading:
+def reading_of(looks: Sequence[Look], config: PicturesConfig) -> Reading:
+    """Return the unit of lengths in pictures, and the size of a pixel where the settings tell it."""
     size = config.pixel_size_um
     if size == "unknown":
         return Reading(unit="px")

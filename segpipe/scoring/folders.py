@@ -19,17 +19,20 @@ from segpipe.core.stage import Artifact, Inputs, Workspace
 from segpipe.core.store import RECEIPT
 from segpipe.dataset.manifest import Channel, Dataset, DatasetHeader, Refusal
 from segpipe.imaging.labels import LabelSet
+from segpipe.imaging.reading import Reading
 from segpipe.pipeline import Told
 from segpipe.score.case import check_structures
 from segpipe.scoring.covariates import Covariates, read_covariates
-from segpipe.scoring.measure import Job, Measured, measure, values_in
-from segpipe.scoring.names import described_names, found_file, given_names, names_of_values
-from segpipe.scoring.pairs import Pair, pair_up
+from segpipe.scoring.labels import labels_of_folders
+from segpipe.scoring.maps import reading_of_pairs
+from segpipe.scoring.measure import Job, Measured, measure
+from segpipe.scoring.pairs import pair_up
 from segpipe.stages import evaluate, report
 
 LAYOUT = "folders"
 DATASET = "dataset"
 LOCK = ".lock"
+PIXELS = "No file tells the size of a pixel, so lengths are in pixels. ingest.pictures.pixel_size_um=… sets it."
 
 
 @dataclass(frozen=True)
@@ -83,25 +86,29 @@ def score_folders(wanted: Wanted, config: Config, told: Told) -> Scored:
     pairs, refused = pair_up(wanted.predictions, wanted.references)
     with _alone(wanted.out), open_executor(config.run.executor) as executor:
         work = Workspace(wanted.out, executor, lambda metrics, step: None, told.progress, tell=told.tell)
-        labels, remarks = _labels(wanted, pairs, work)
+        labels, remarks, faults = labels_of_folders(wanted.labels, (wanted.predictions, wanted.references), pairs, work)
         check_structures(config.evaluate.metrics, labels.names)
         covariates = Covariates()
         if wanted.covariates:
             covariates = read_covariates(wanted.covariates, {pair.case for pair in pairs})
-        measured: dict[str, Measured] = {}
-        jobs = ((pair.case, Job(pair, labels, config.evaluate.metrics)) for pair in pairs)
-        with work.progress("scoring", len(pairs)) as advance:
+        measured = {case: Measured(fault) for case, fault in faults.items()}
+        reading = reading_of_pairs(pairs, config.ingest.pictures)
+        if reading.unit == "px" and config.ingest.pictures.pixel_size_um == "metadata":
+            remarks.append(PIXELS)
+        left = [pair for pair in pairs if pair.case not in faults]
+        jobs = [(pair.case, Job(pair, labels, config.evaluate.metrics, reading)) for pair in left]
+        with work.progress("scoring", len(jobs)) as advance:
             for case, result in run_cases(executor, measure, jobs):
                 measured[case] = result
                 advance(1)
         refused += [Refusal(case, one.scores) for case, one in measured.items() if isinstance(one.scores, str)]
         refused.sort(key=lambda refusal: refusal.case)
-        dataset = _dataset(wanted, labels, measured, refused, covariates)
+        dataset = _dataset(wanted, (labels, reading), measured, refused, covariates)
         dataset.save(wanted.out / DATASET, {"test": [case.id for case in dataset.cases], "folds": []})
         results = {refusal.case: refusal.reason for refusal in refused} | _scores(measured)
         parts = dict.fromkeys(results, "test")
         summary = evaluate.write_figures(wanted.out, dataset, results, parts, config.evaluate)
-        name = _receipt(wanted.out, config, measured, summary, time.monotonic() - began)
+        name = _receipt(wanted.out, (config, reading), measured, summary, time.monotonic() - began)
         _report(config, name, work)
     return Scored(len(dataset.cases), tuple(refused), (*remarks, *covariates.remarks))
 
@@ -115,28 +122,13 @@ def _alone(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
 
 
-def _labels(wanted: Wanted, pairs: list[Pair], work: Workspace) -> tuple[LabelSet, list[str]]:
-    """Return the names of labels, and where they are from if nobody said them."""
-    if wanted.labels:
-        return given_names(wanted.labels), []
-    if path := found_file(wanted.predictions, wanted.references):
-        return described_names(path), [f"Labels are named as in {path.parent.name}/{path.name}."]
-    values: set[int] = set()
-    with work.progress("looking for labels", len(pairs)) as advance:
-        for _, found in run_cases(work.executor, values_in, ((pair.case, pair) for pair in pairs)):
-            values |= set(found)
-            advance(1)
-    labels = names_of_values(values)
-    return labels, [f"Labels are named by their values ({', '.join(labels.names)}). --labels names them."]
-
-
 def _scores(measured: Mapping[str, Measured]) -> dict[str, Any]:
     return {case: one.scores for case, one in measured.items() if not isinstance(one.scores, str)}
 
 
 def _dataset(
     wanted: Wanted,
-    labels: LabelSet,
+    known: tuple[LabelSet, Reading],
     measured: Mapping[str, Measured],
     refused: list[Refusal],
     covariates: Covariates,
@@ -155,13 +147,18 @@ def _dataset(
         name=wanted.predictions.resolve().name,
         layout=LAYOUT,
         channels=(Channel(name="labels"),),
-        labels=labels,
+        labels=known[0],
+        reading=known[1],
     )
     return Dataset(header, tuple(cases), tuple(refused), (), wanted.references)
 
 
 def _receipt(
-    out: Path, config: Config, measured: Mapping[str, Measured], summary: Mapping[str, Any], seconds: float
+    out: Path,
+    how: tuple[Config, Reading],
+    measured: Mapping[str, Measured],
+    summary: Mapping[str, Any],
+    seconds: float,
 ) -> str:
     """Write how the scores were made, and of which files; return the fingerprint of both."""
     files = {
@@ -169,7 +166,8 @@ def _receipt(
         for case, one in sorted(measured.items())
         if one.case and one.case.label and one.prediction
     }
-    settings = {"evaluate": config.evaluate.model_dump(mode="json")}
+    config, reading = how
+    settings = {"evaluate": config.evaluate.model_dump(mode="json"), "reading": reading.model_dump(mode="json")}
     name = fingerprint({"version": evaluate.STAGE.version, "settings": settings, "files": files})
     made = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),

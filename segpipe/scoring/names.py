@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from segpipe.core.errors import DataError
 from segpipe.dataset.sources.found import labels_of, read_json, reason_of
+from segpipe.dataset.sources.naming import ONLY
 from segpipe.imaging.labels import LabelSet
 
 DESCRIBED = "dataset.json"
@@ -48,13 +49,16 @@ def found_file(predictions: Path, references: Path) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def names_of_values(values: Iterable[int]) -> LabelSet:
-    """Return labels that are called by their values.
+def names_of_values(values: Iterable[int], *, pictures: bool = False) -> LabelSet:
+    """Return labels that are called by their values; the only one of pictures, such as 255, is the foreground.
 
     Raises:
         DataError: There are none.
     """
     named = {str(value): value for value in sorted(set(values)) if value > 0}
+    if pictures and len(named) == 1:
+        (only,) = named.values()
+        named = {ONLY: only}
     if not named:
         raise DataError("the label maps hold nothing but background. Name the labels with --labels a=1,b=2.")
     return LabelSet.plain(named)

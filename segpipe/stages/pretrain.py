@@ -1,9 +1,8 @@
 """Inputs without their labels -> an encoder to begin with."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from segpipe.core.atomic import write_array, write_json
 from segpipe.core.section import Section
-from segpipe.core.stage import Inputs, Log, Point, Stage, Summary, Workspace
+from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
 from segpipe.dataset.manifest import Case, Dataset
 from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
@@ -23,12 +22,13 @@ from segpipe.learn.augment import LIST, AugmentConfig
 from segpipe.learn.augment_listed import refuse_unfit
 from segpipe.learn.batches import PatchSampler
 from segpipe.learn.chance import FactorRange, Share
-from segpipe.learn.fit import FitConfig, Recipe, fit
+from segpipe.learn.fit import FitConfig, Recipe
 from segpipe.learn.latent_space import Seen, look_into, middle_patch, seen_of
-from segpipe.learn.objectives import Objective, Phase, Pretraining
+from segpipe.learn.objectives import Objective, Pretraining
 from segpipe.learn.optim import OptimConfig
-from segpipe.learn.transfer import CASES, WHOLE, seen_in_pretraining
-from segpipe.nets.checkpoint import load_tensors, save_encoder, save_tensors
+from segpipe.learn.phases import train_phases
+from segpipe.learn.transfer import CASES, seen_in_pretraining
+from segpipe.nets.checkpoint import save_encoder
 from segpipe.nets.precision import Precision, computing, laid_out
 from segpipe.nets.unet import UNetConfig
 
@@ -40,8 +40,6 @@ SHOWN = 4
 """Cases of which the middle is shown beside its reconstruction."""
 LOOKED_AT = 8
 """Batches of validation patches: without gradients they take no more memory than training does."""
-APART = 1_000_000
-"""Between the seeds of two phases, so that each sees patches of its own."""
 
 
 class PretrainAugment(AugmentConfig):
@@ -150,8 +148,7 @@ class _Pretraining:
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Train the phases of the objective, one after the other, and save the encoder with what it was trained on."""
     start = _assembled(settings, inputs, work.device)
-    phases = start.task.phases()
-    told = _train(phases, start, work)
+    told = train_phases(start.task, start.sampler, start.recipe, lambda task: _scored(start.look(task)), work)
     if not ranks.first():
         return {}
     task = start.task.eval()
@@ -244,60 +241,6 @@ def _look_at(image: Tensor, precision: Precision, device: str) -> Look:
         return {name: float(value) for name, value in figures.items()}
 
     return look
-
-
-def _train(phases: Sequence[Phase], start: _Pretraining, work: Workspace) -> dict[str, dict[str, Any]]:
-    """Train each phase that is not over yet; return what each said."""
-    told = _finished(phases, start.task, work)
-    ends = ends_of([phase.share for phase in phases], start.recipe.fit.steps)
-    for index, phase in enumerate(phases):
-        if phase.name in told:
-            continue
-        seed, first = start.recipe.fit.seed + APART * index, ends[index - 1] if index else 0
-        own = start.recipe.fit.model_copy(update={"steps": ends[index] - first, "seed": seed})
-        with work.part(phase.name) if len(phases) > 1 else nullcontext():
-            summary = fit(
-                phase.task,
-                replace(start.sampler, seed=seed),
-                replace(start.recipe, fit=own),
-                replace(work, log=_later(work.log, first)),
-                validate=lambda task: _scored(start.look(task)),
-                name=phase.name,
-                score="score",
-            )
-        told[phase.name] = summary | {"resumed_at": summary["resumed_at"] and first + summary["resumed_at"]}
-        if ranks.first():
-            save_tensors(work.path / WHOLE, start.task.state_dict(), {"phases": told})
-    return told
-
-
-def _finished(phases: Sequence[Phase], task: Pretraining, work: Workspace) -> dict[str, dict[str, Any]]:
-    """Put the task in the state after the phases that are over, and return what they said."""
-    path = work.path / WHOLE
-    if not ranks.broadcast_text("yes" if path.is_file() else ""):
-        return {}
-    tensors, meta = load_tensors(path)
-    task.load_state_dict(tensors)
-    told: dict[str, dict[str, Any]] = meta["phases"]
-    return told
-
-
-def ends_of(shares: Sequence[float], steps: int) -> list[int]:
-    """Return the step after the last one of each phase; every phase has a step at least."""
-    ends: list[int] = []
-    for index in range(len(shares)):
-        end = round(steps * sum(shares[: index + 1]) / sum(shares))
-        ends.append(max(end, (ends[-1] if ends else 0) + 1))
-    return ends
-
-
-def _later(log: Log, first: int) -> Log:
-    """Return a log that counts the steps of the phases before."""
-
-    def logged(metrics: Mapping[str, float], step: int) -> None:
-        log(metrics, first + step)
-
-    return logged
 
 
 def _scored(figures: dict[str, float]) -> dict[str, float]:

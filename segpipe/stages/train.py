@@ -26,13 +26,14 @@ from segpipe.learn.augment import LIST, AugmentConfig
 from segpipe.learn.augment_listed import refuse_unfit
 from segpipe.learn.batches import PatchSampler, SamplingConfig
 from segpipe.learn.fit import FitConfig, Recipe, fit
+from segpipe.learn.fitting import LoadReport
 from segpipe.learn.forecast import expected
 from segpipe.learn.losses import FOR_TARGET, Loss
 from segpipe.learn.optim import OptimConfig, Pace
 from segpipe.learn.profile import Profile, profile_steps
 from segpipe.learn.sides import refuse_lone_sides, swap_for
 from segpipe.learn.task import Segmentation
-from segpipe.learn.transfer import LoadReport, TransferConfig, begin_with, content_of
+from segpipe.learn.transfer import TransferConfig, begin_with, content_of
 from segpipe.nets.cost import even_patch
 from segpipe.nets.precision import laid_out
 from segpipe.nets.unet import UNet, UNetConfig

@@ -1,5 +1,6 @@
 """Whole or absent: what a reader may find under a final name, whatever happens to the writer."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +272,18 @@ def test_a_lock_is_free_after_use_even_when_the_work_failed(tmp_path: Path) -> N
         raise ZeroDivisionError
     with locked(tmp_path / "a.lock"), locked(tmp_path / "b.lock"):
         pass
+
+
+def test_a_lock_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(lock))
+        with pytest.raises(LockedError), locked(lock, wait_s=0.1):
+            pytest.fail("two hold one lock")
+        threading.Timer(0.2, held.pop_all().close).start()
+        with locked(lock, wait_s=60):
+            assert lock.read_text().startswith("process ")
+    assert lock.read_text() == ""
 
 
 def test_one_process_does_not_take_its_own_lock_twice(tmp_path: Path) -> None:

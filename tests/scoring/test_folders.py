@@ -44,6 +44,7 @@ def score(root: Path, *more: str) -> Ran:
         root / "out",
         "run.executor.kind=serial",
         "evaluate.resamples=50",
+        "report.pdf=false",
         *more,
     )
 

@@ -22,11 +22,12 @@ from segpipe.dataset.manifest import Case, Dataset
 from segpipe.dataset.prepare import Prepared
 from segpipe.learn.augment import AugmentConfig, augmented
 from segpipe.learn.batches import PatchSampler
+from segpipe.learn.phases import ends_of
 from segpipe.learn.transfer import load_pretraining
 from segpipe.nets.checkpoint import load_encoder, load_tensors
 from segpipe.nets.unet import UNetConfig
 from segpipe.stages import pretrain
-from segpipe.stages.pretrain import PretrainConfig, Settings, cases_for, ends_of
+from segpipe.stages.pretrain import PretrainConfig, Settings, cases_for
 
 STEPS = 30
 """Of the layerwise objective: so many that its last phase is logged before it ends."""

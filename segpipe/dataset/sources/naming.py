@@ -36,7 +36,7 @@ def named_labels(names: Mapping[str, int], label_files: Sequence[Path]) -> tuple
         except ValidationError as error:
             raise DataError(f"ingest.source.labels={dict(names)}: {reason_of(error)}. Name each value.") from error
     looked_at = label_files[:LOOKED_AT]
-    found = [values for path in looked_at if not _smoothed(values := _values(path), path)]
+    found = [values for path in looked_at if not smoothed(values := _values(path), path)]
     values = sorted({value for some in found for value in some})[:MANY]
     if looked_at and not found:
         raise DataError(
@@ -59,5 +59,6 @@ def _values(path: Path) -> list[int]:
     return [int(value) for value in found if value > 0 and value == int(value)]
 
 
-def _smoothed(values: Sequence[int], path: Path) -> bool:
+def smoothed(values: Sequence[int], path: Path) -> bool:
+    """Tell whether a picture holds the many grey values that anti-aliasing or JPEG leave in a mask."""
     return is_picture(path) and len(values) > SMOOTH and max(values) > BRIGHT
