@@ -11,6 +11,7 @@ from segpipe.core.errors import ArtifactError
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.quality.checks import CHECKS, Check, read_checks
+from segpipe.quality.flag import FLAG, REJECT
 from segpipe.quality.known import FEW, PLAUSIBLE
 from segpipe.quality.usual import UNUSUAL, UsualScans, read_usual
 
@@ -52,7 +53,7 @@ def scan_checker(place: Path, segmenter: Segmenter) -> ScanChecker | None:
 
 
 def alarms(folder: Path) -> list[str]:
-    """Return a line for each scan that is unusual, and for each prediction that is not plausible.
+    """Return a line for each scan that is unusual, and for each prediction that is not plausible or to be rejected.
 
     As ``checks.csv`` in a folder tells; empty without one.
     """
@@ -69,4 +70,6 @@ def alarms(folder: Path) -> list[str]:
 def _alarm(one: Check) -> str:
     if one.name == UNUSUAL and one.value > 1:
         return "unlike the training scans"
+    if one.name == FLAG and one.words.startswith(REJECT):
+        return "a prediction to reject"
     return "an implausible prediction" if one.name == PLAUSIBLE and one.value < FEW else ""

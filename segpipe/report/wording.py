@@ -35,6 +35,8 @@ NAMES = {
     "vinfo_split": "V-Info, splits",
     "vinfo_merge": "V-Info, mergers",
     "pixel_error": "Pixel error",
+    "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
 }
 LESIONS = {
     "tp": "Objects found",
