@@ -102,9 +102,9 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     write_jsonl(work.path / "failed.jsonl", [vars(refusal) for refusal in failed])
     _gather(work)
     counts = {part: list(parts.values()).count(part) for part in dict.fromkeys(parts.values())}
-    return {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | (
-        counts if len(models) > 1 else {}
-    )
+    learned = {} if predictor.why_not else {"dice_learned_from": len(predictor.residuals)}
+    done = {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | learned
+    return done | (counts if len(models) > 1 else {})
 
 
 def divide(
