@@ -59,17 +59,16 @@ def alarms(folder: Path) -> list[str]:
     """
     if not (folder / CHECKS).is_file():
         return []
-    return [
-        f"{case}: {what} ({one.words})"
-        for case, those in read_checks(folder / CHECKS).items()
-        for one in those
-        if (what := _alarm(one))
-    ]
+    return [line for case, those in read_checks(folder / CHECKS).items() for line in _of_case(case, those)]
+
+
+def _of_case(case: str, those: Sequence[Check]) -> list[str]:
+    """Return the alarms of a case; that it is to be rejected names the reasons of all others."""
+    rejected = [f"{case}: {one.words}" for one in those if one.name == FLAG and one.words.startswith(REJECT)]
+    return rejected or [f"{case}: {what} ({one.words})" for one in those if (what := _alarm(one))]
 
 
 def _alarm(one: Check) -> str:
     if one.name == UNUSUAL and one.value > 1:
         return "unlike the training scans"
-    if one.name == FLAG and one.words.startswith(REJECT):
-        return "a prediction to reject"
     return "an implausible prediction" if one.name == PLAUSIBLE and one.value < FEW else ""

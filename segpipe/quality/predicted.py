@@ -19,6 +19,8 @@ from segpipe.quality.curve import Curve, rising
 VALIDATION = "validation.json"
 LEAST = 10
 """Subjects with a structure, below which no Dice of it is predicted."""
+LEAST_SHOWN = 5
+"""Subjects, below which nobody knows what every reference shows."""
 COVERED = 0.9
 """Share of held-out cases whose Dice lies within the error that is told."""
 OFTEN = 0.9
@@ -144,7 +146,8 @@ class DicePredictor:
     def expected(self) -> tuple[str, ...]:
         """The structures that nearly every reference of the held-out cases shows."""
         share = {name: sum(name in one.shown for one in self.cases) for name in self.structures}
-        return tuple(name for name, count in share.items() if count >= max(OFTEN * len(self.cases), 1))
+        enough = len({one.subject for one in self.cases}) >= LEAST_SHOWN
+        return tuple(name for name, count in share.items() if enough and count >= OFTEN * len(self.cases))
 
     @cached_property
     def residuals(self) -> list[float]:

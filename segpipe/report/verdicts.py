@@ -22,7 +22,7 @@ SAID = {"accept": "accepted", "review": "to review", "reject": "rejected"}
 
 
 def chapter(material: Material) -> dict[str, Any] | None:
-    """Return what the template names: ``lead``, ``charts``, ``rows``, ``more``; None where nothing was flagged."""
+    """Return what the template names; None where nothing was flagged."""
     flags = values_of(material.checks, FLAG)
     if not flags:
         return None
@@ -32,6 +32,7 @@ def chapter(material: Material) -> dict[str, Any] | None:
     return {
         "lead": " ".join(_lead(material)),
         "charts": _charts(material, flags, dice),
+        "groups": [_group(one) for one in material.judged.get("flags") or []],
         "rows": [_row(material, case, dice.get(case, math.nan)) for case in listed],
         "more": len(order) - len(listed),
     }
@@ -82,14 +83,6 @@ def _lead(material: Material) -> Iterator[str]:
     yield "Told of each case without its reference, for a day when there is none."
     groups = found.get("flags") or []
     yield ", ".join(f"{group['cases']} {SAID[group['flag']]}" for group in groups).capitalize() + "."
-    known = [group for group in groups if group["scored"]]
-    if known:
-        each = [
-            f"{shown(group['mean_dice'], 'dice')} of those {SAID[group['flag']]} (lowest "
-            f"{shown(group['lowest_dice'], 'dice')})"
-            for group in known
-        ]
-        yield f"Their true mean Dice: {', '.join(each)}."
     if not found.get("compared"):
         yield from _unpredicted(material)
         return
@@ -97,10 +90,15 @@ def _lead(material: Material) -> Iterator[str]:
     learned = f", learned from {counted(int(count), 'validation case')}," if count else ""
     yield (
         f"The predicted Dice{learned} was off by {number(found['mean_absolute_error'], 3)} on average on "
-        f"{counted(found['compared'], 'held-out case')}, each unknown to what predicted it (bias "
-        f"{signed(found['bias'], 3)}); the true Dice lay within the error that was told in "
+        f"{counted(found['compared'], 'held-out case')}, from none of which it was learned "
+        f"(bias {signed(found['bias'], 3)}); the true Dice lay within the error that was told in "
         f"{percent(round(found['within'], 3))} of them, and should in {percent(found['wanted'])}."
     )
+
+
+def _group(told: Mapping[str, Any]) -> dict[str, Any]:
+    mean, lowest = (math.nan if told[key] is None else float(told[key]) for key in ("mean_dice", "lowest_dice"))
+    return dict(told) | {"mean": shown(mean, "dice"), "lowest": shown(lowest, "dice")}
 
 
 def _unpredicted(material: Material) -> Iterator[str]:
