@@ -22,7 +22,7 @@ KEPT = {
 }
 """What people look for after a run, and where it lies."""
 
-BESIDE_MODEL = ("qc", ("usual_scans.json", "shapes.json", "shapes.safetensors"))
+BESIDE_MODEL = ("qc", ("usual_scans.json", "shapes.json", "shapes.safetensors", "flags.json"))
 """What lies in the model's folder too, so that whoever is given that one can tell scans of another kind, and odd
 predictions."""
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from scipy import ndimage
+from scipy.special import expit
 
 from segpipe.core.section import Section
 from segpipe.imaging.labels import LabelSet, values_of
@@ -32,6 +33,12 @@ class Classes(Section):
         """Return label values (*S) of scores (K, *S)."""
         return np.asarray(values_of(range(self.channels(labels)), labels)[scores.argmax(axis=0)], np.uint16)
 
+    def probabilities(self, scores: NDArray[np.floating], labels: LabelSet) -> NDArray[np.float32] | None:
+        """Return the probability (R, *S) of each structure, from probabilities of the classes (K, *S)."""
+        number = {value: index for index, value in enumerate(labels.values, start=1)}
+        each = [scores[[number[value] for value in s.values]].sum(axis=0) for s in labels.structures]
+        return np.asarray(np.clip(np.stack(each), 0, 1), np.float32)
+
 
 class Regions(Section):
     """One yes or no a structure; structures may overlap. Drawn by sigmoid, decoded by painting in order."""
@@ -56,6 +63,10 @@ class Regions(Section):
         for structure, score in zip(labels.structures, scores, strict=True):
             result[score > 0] = structure.paint
         return result
+
+    def probabilities(self, scores: NDArray[np.floating], labels: LabelSet) -> NDArray[np.float32] | None:
+        """Return the probability (R, *S) of each structure, from logits (R, *S)."""
+        return np.asarray(expit(scores), np.float32)
 
 
 class SignedDistance(Section):
@@ -96,6 +107,10 @@ class SignedDistance(Section):
             return Regions().decode(-scores, labels)
         paints = np.asarray([structure.paint for structure in labels.structures], np.uint16)
         return np.where(scores.min(axis=0) < 0, paints[scores.argmin(axis=0)], np.uint16(0))
+
+    def probabilities(self, scores: NDArray[np.floating], labels: LabelSet) -> NDArray[np.float32] | None:
+        """Return None: a distance is no probability."""
+        return None
 
 
 Target = Annotated[Classes | Regions | SignedDistance, Field(discriminator="kind")]

@@ -15,6 +15,7 @@ from segpipe.dataset.sources.found import by_channel, images_in, safe_id
 from segpipe.dataset.survey import page_ids
 from segpipe.imaging.files import suffix_of, write_volume
 from segpipe.imaging.pictures import is_picture, look_at
+from segpipe.predict.confidence import judge_of
 from segpipe.predict.scans import scan_checker
 from segpipe.predict.seen import segmented
 from segpipe.predict.segmenter import Segmenter
@@ -38,15 +39,16 @@ def predict_files(
 
     A scan gives ``<id>.nii.gz``, a picture ``<id>.png`` or ``<id>.tif``, and each page of a stack one of its own.
 
-    Where the model folder tells what scans or shapes usually look like, ``checks.csv`` tells how unusual each of these
-    is, and how plausible its prediction.
+    What the model folder tells of validation cases, usual scans and shapes decides what stands in ``checks.csv``: how
+    sure the model is of each case, what Dice to expect, how unusual the scan is, and whether to accept the prediction.
 
     Raises:
         DataError: There are no scans.
         ArtifactError: The model folder is not whole.
     """
     segmenter = Segmenter.load(model, device)
-    checkers = [found for found in (scan_checker(model / USUAL, segmenter), shape_checker(model, segmenter)) if found]
+    known = [found for found in (scan_checker(model / USUAL, segmenter), shape_checker(model, segmenter)) if found]
+    judge = judge_of(model, known, segmenter.plan)
     cases = _cases(scans, segmenter.plan)
     inputs = {path.resolve() for case in cases for path in case.images}
     if taken := [case.id for case in cases if (out / case.prediction).resolve() in inputs]:
@@ -61,7 +63,7 @@ def predict_files(
                 if not (skip_existing and target.is_file()):
                     seen = segmented(case.id, load_image(case, CheckConfig().tolerance_mm), segmenter)
                     write_volume(target, seen.labels, header_of=case.images[0], unit=case.reading.unit)
-                    checks |= {case.id: [one for checker in checkers for one in checker(seen)]} if checkers else {}
+                    checks |= {case.id: judge(seen)} if judge.knows else {}
                 done.append(target)
             except DataError as error:
                 named = str(error) if case.images[0].name in str(error) else f"{case.images[0].name}: {error}"

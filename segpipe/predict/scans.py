@@ -11,6 +11,7 @@ from segpipe.core.errors import ArtifactError
 from segpipe.predict.seen import Segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.quality.checks import CHECKS, Check, read_checks
+from segpipe.quality.flag import FLAG, REJECT
 from segpipe.quality.known import FEW, PLAUSIBLE
 from segpipe.quality.usual import UNUSUAL, UsualScans, read_usual
 
@@ -52,18 +53,19 @@ def scan_checker(place: Path, segmenter: Segmenter) -> ScanChecker | None:
 
 
 def alarms(folder: Path) -> list[str]:
-    """Return a line for each scan that is unusual, and for each prediction that is not plausible.
+    """Return a line for each scan that is unusual, and for each prediction that is not plausible or to be rejected.
 
     As ``checks.csv`` in a folder tells; empty without one.
     """
     if not (folder / CHECKS).is_file():
         return []
-    return [
-        f"{case}: {what} ({one.words})"
-        for case, those in read_checks(folder / CHECKS).items()
-        for one in those
-        if (what := _alarm(one))
-    ]
+    return [line for case, those in read_checks(folder / CHECKS).items() for line in _of_case(case, those)]
+
+
+def _of_case(case: str, those: Sequence[Check]) -> list[str]:
+    """Return the alarms of a case; that it is to be rejected names the reasons of all others."""
+    rejected = [f"{case}: {one.words}" for one in those if one.name == FLAG and one.words.startswith(REJECT)]
+    return rejected or [f"{case}: {what} ({one.words})" for one in those if (what := _alarm(one))]
 
 
 def _alarm(one: Check) -> str:

@@ -147,9 +147,16 @@ class Segmenter:
 
     def labels(self, scores: Volume, scan: Volume) -> Volume:
         """Return label values (1, *S) uint8 or uint16 on the grid of a scan, from its scores."""
+        return self.decoded(*self.native(scores, scan), scan)
+
+    def native(self, scores: Volume, scan: Volume) -> tuple[Volume, Box]:
+        """Return scores (K, *B) on the grid of a scan, in the box outside of which it is blank, and that box."""
         inside = inside_of(scan.array)
         box = box_of(inside) or Box((0,) * inside.ndim, inside.shape)
-        native = resample_scores(scores, scan.geometry.cropped(box.start, box.shape))
+        return resample_scores(scores, scan.geometry.cropped(box.start, box.shape)), box
+
+    def decoded(self, native: Volume, box: Box, scan: Volume) -> Volume:
+        """Return label values (1, *S) uint8 or uint16 on the grid of a scan, from its scores in a box of that grid."""
         labels = np.zeros(scan.geometry.shape, np.uint16)
         labels[box.slices] = self.plan.target.decode(native.array, self.plan.labels)
         groups = self.plan.labels.groups()

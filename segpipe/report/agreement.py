@@ -28,7 +28,9 @@ from segpipe.score.volumes import Volumes, compare_volumes
 
 LEFT, TOP, RIGHT, BOTTOM = 66, 12, WIDTH - 14, 250
 LINE_HEIGHT = 12
-ACROSS, UP = (LEFT, RIGHT), (BOTTOM, TOP)
+LETTER = 6.2
+"""Units across a letter of a label."""
+UP = (BOTTOM, TOP)
 
 Band = tuple[float, float, float, str]
 """Ends of an interval, the value in it, and what is said of it."""
@@ -108,11 +110,13 @@ def bland_altman(agreement: Agreement, index: Mapping[str, int], unit: str) -> M
     a, found = agreement, agreement.volumes
     bands = _bands(found.limits)
     heights = [0.0, *found.difference.tolist(), *[edge for band in bands for edge in band[:2]]]
-    x, y = scale_over(found.middle.tolist(), ACROSS), scale_over(heights, UP)
-    parts = [left_axis(y, ACROSS, f"prediction {MINUS} reference ({unit})")]
+    # the words stand beside the plot: within it, dots and the regression would run through them
+    right = RIGHT - max((len(said) * LETTER + 8 for *_, said in bands), default=0.0)
+    x, y = scale_over(found.middle.tolist(), (LEFT, right)), scale_over(heights, UP)
+    parts = [left_axis(y, (LEFT, right), f"prediction {MINUS} reference ({unit})")]
     for low, high, value, said in bands:
-        parts.append(element("rect", x=LEFT, y=y(high), width=RIGHT - LEFT, height=y(low) - y(high), class_="band"))
-        parts.append(line(LEFT, y(value), RIGHT, y(value), "bias" if said.startswith("bias") else "limit"))
+        parts.append(element("rect", x=LEFT, y=y(high), width=right - LEFT, height=y(low) - y(high), class_="band"))
+        parts.append(line(LEFT, y(value), right, y(value), "bias" if said.startswith("bias") else "limit"))
     dots = [
         dot(x(middle), y(difference), index[case])
         for case, middle, difference in zip(found.cases, found.middle.tolist(), found.difference.tolist(), strict=True)
@@ -120,7 +124,7 @@ def bland_altman(agreement: Agreement, index: Mapping[str, int], unit: str) -> M
     parts.append(element("g", *dots, class_=f"s{a.colour}"))
     if math.isfinite(a.slope):
         parts.append(_regression_line(a, x, y))
-    parts += _labels(bands, y)
+    parts += _labels(bands, y, right + 6)
     parts.append(bottom_axis(x, BOTTOM + 6, f"mean of reference and prediction ({unit})"))
     said = f"Bland-Altman plot of {a.structure}: bias {signed(a.bias, volume_digits(a.bias))} {unit}"
     return figure((WIDTH, BOTTOM + 48), said, *parts)
@@ -135,14 +139,14 @@ def _bands(found: Limits) -> list[Band]:
     return [(one.low, one.high, one.value, f"{name}  {signed(one.value, digits)}") for name, one in named]
 
 
-def _labels(bands: Sequence[Band], y: Scale) -> Iterator[Markup]:
-    """Yield the words at the lines; where lines lie too close, those of the bias stay."""
+def _labels(bands: Sequence[Band], y: Scale, x: float) -> Iterator[Markup]:
+    """Yield the words beside the lines; where lines lie too close, those of the bias stay."""
     taken: list[float] = []
     for *_, value, said in sorted(bands, key=lambda band: not band[3].startswith("bias")):
-        place = y(value) - 4
+        place = y(value) + 4
         if all(abs(place - other) > LINE_HEIGHT for other in taken):
             taken.append(place)
-            yield label_at(RIGHT - 2, place, said, "tick value", "end")
+            yield label_at(x, place, said, "tick")
 
 
 def _regression_line(a: Agreement, x: Scale, y: Scale) -> Markup:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.report import (
+    calibrated,
     claim,
     cohort,
     curves,
@@ -21,6 +22,7 @@ from segpipe.report import (
     subgroups,
     tables,
     unusual,
+    verdicts,
 )
 from segpipe.report.agreement import Agreement, agreements, bland_altman, reliability_table
 from segpipe.report.bysize import dice_by_size
@@ -65,6 +67,8 @@ def chapters(material: Material, config: ReportConfig, cases: Sequence[Shown]) -
 def _anchors(told: Mapping[str, Any]) -> set[str]:
     """Return the anchors of the chapters that the page will have."""
     optional = {"volumes": "agreement", "pretraining": "pretraining", "training": "curves", "viewer": "viewer"}
+    optional |= {"subgroups": "subgroups", "calibration": "calibration", "scans": "unusual", "shapes": "plausible"}
+    optional |= {"quality": "verdicts"}
     always = {"study", "findings", "cohort", "data", "accuracy", "pictures", "cases", "limitations", "methods"}
     return always | {"provenance", "checklist"} | {anchor for anchor, key in optional.items() if told[key]}
 
@@ -104,6 +108,8 @@ def _told(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> d
         "pretraining": latent.chapter(material.latent, material.dataset),
         "unusual": unusual.chapter(material),
         "plausible": plausible.chapter(material),
+        "verdicts": verdicts.chapter(material),
+        "calibration": calibrated.chapter(material),
         "resumed": material.receipt("train")("summary.resumed_at"),
         "montage": _montage(material, cases),
         "legend": [(name, number % COLOURS) for number, name in enumerate(material.dataset.header.labels.names)],

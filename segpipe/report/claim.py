@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from segpipe.report import claim_results as results
 from segpipe.report import claim_rules as rules
 from segpipe.report.claim_rules import Rule, by_authors
 from segpipe.report.evidence import WORDS, Answer, Evidence
@@ -62,32 +63,32 @@ CLAIM_ITEMS = (
     Item("25", "Training", "Training procedure and hyperparameters", "12c", rules.trained),
     Item("26", "Training", "Choice of the final model", "12c", rules.selected),
     Item("27", "Training", "Ensembles", "12c", rules.ensembled),
-    Item("28", "Evaluation", "Metrics", "12e", rules.measured),
-    Item("29", "Evaluation", "Statistics and uncertainty", "12e", rules.sure),
-    Item("30", "Evaluation", "Robustness or sensitivity", "12d", rules.robust),
-    Item("31", "Evaluation", "Explanation or interpretation", "15", rules.explained),
-    Item("32", "Evaluation", "Evaluation on internal data", "12a", rules.internal),
-    Item("33", "Evaluation", "Test on external data", "12a", rules.external),
+    Item("28", "Evaluation", "Metrics", "12e", results.measured),
+    Item("29", "Evaluation", "Statistics and uncertainty", "12e", results.sure),
+    Item("30", "Evaluation", "Robustness or sensitivity", "12d", results.robust),
+    Item("31", "Evaluation", "Explanation or interpretation", "15", results.explained),
+    Item("32", "Evaluation", "Evaluation on internal data", "12a", results.internal),
+    Item("33", "Evaluation", "Test on external data", "12a", results.external),
     Item("34", "Evaluation", "Registration of the trial", "18d", by_authors("registration")),
-    Item("35", "Results", "Numbers included and excluded", "20a", rules.flowed),
-    Item("36", "Results", "Characteristics of the cases of each part", "20b, 20c", rules.described),
-    Item("37", "Results", "Performance with uncertainty", "23a", rules.performed),
-    Item("38", "Results", "Diagnostic performance and its precision", "23a", rules.estimated),
-    Item("39", "Results", "Analysis of failures", "23b", rules.failed),
-    Item("40", "Discussion", "Limitations", "26", rules.limited),
+    Item("35", "Results", "Numbers included and excluded", "20a", results.flowed),
+    Item("36", "Results", "Characteristics of the cases of each part", "20b, 20c", results.described),
+    Item("37", "Results", "Performance with uncertainty", "23a", results.performed),
+    Item("38", "Results", "Diagnostic performance and its precision", "23a", results.estimated),
+    Item("39", "Results", "Analysis of failures", "23b", results.failed),
+    Item("40", "Discussion", "Limitations", "26", results.limited),
     Item("41", "Discussion", "Implications for practice", "25, 27c", by_authors("implications")),
-    Item("42", "Other", "Protocol or further technical details", "18c", rules.protocol),
-    Item("43", "Other", "Availability of software, model, data", "18e, 18f", rules.available),
+    Item("42", "Other", "Protocol or further technical details", "18c", results.protocol),
+    Item("43", "Other", "Availability of software, model, data", "18e, 18f", results.available),
     Item("44", "Other", "Funding and the role of funders", "18a", by_authors("funding")),
 )
 TRIPOD_ITEMS = (
     Item("5b", "Methods", "Dates of the data", "", by_authors("period")),
-    Item("13", "Methods", "Imbalance of classes", "", rules.balanced),
-    Item("14", "Methods", "Fairness", "", by_authors("fairness")),
+    Item("13", "Methods", "Imbalance of classes", "", results.balanced),
+    Item("14", "Methods", "Fairness", "", results.fair),
     Item("17", "Methods", "Ethical approval", "", by_authors("ethics")),
     Item("18b", "Open science", "Conflicts of interest", "", by_authors("conflicts")),
     Item("19", "Involvement", "Patients and the public", "", by_authors("patient_involvement")),
-    Item("27a", "Discussion", "Poor or missing input", "", rules.faulty_input),
+    Item("27a", "Discussion", "Poor or missing input", "", results.faulty_input),
     Item("27b", "Discussion", "Users and their expertise", "", by_authors("intended_use")),
 )
 """Those that CLAIM has no item for."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segpipe.report import calibrated
 from segpipe.report.agreement import Agreement
 from segpipe.report.material import Material
 from segpipe.report.plausible import implausible
 from segpipe.report.unusual import sentence, unusual
+from segpipe.report.verdicts import rejected, wrongly_accepted
 from segpipe.report.wording import NARROW, counted, listed, number, p_value, percent, signed
 from segpipe.score.planning import subjects_for_width
 from segpipe.score.summary import Summary
@@ -54,6 +56,8 @@ def findings(material: Material, volumes: list[Agreement]) -> list[Finding]:
         lambda: _worse_cases(material),
         lambda: _unusual_scans(material),
         lambda: _implausible(material),
+        lambda: _verdicts(material),
+        lambda: _uncalibrated(material),
         lambda: _growing_bias(volumes),
         lambda: _bias(material, volumes),
         lambda: _subgroup_gaps(material),
@@ -157,6 +161,35 @@ def _implausible(material: Material) -> Iterator[Finding]:
             2 if len(found) * 10 >= len(material.checks) else 1,
             f"{counted(len(found), 'prediction')} not plausible, whatever the reference says.",
             f"{sentence(found)}. Look at them before anybody uses them.",
+        )
+
+
+def _verdicts(material: Material) -> Iterator[Finding]:
+    if found := rejected(material):
+        yield Finding(
+            2,
+            f"{counted(len(found), 'prediction')} to reject, by what is known without a reference.",
+            f"{sentence(found)}.",
+        )
+    if wrong := wrongly_accepted(material):
+        dice = material.scores.overall("dice")
+        named = [f"{case} ({number(dice[case], 3)})" for case in wrong]
+        yield Finding(
+            2,
+            f"{counted(len(wrong), 'prediction')} accepted that should not have been.",
+            f"Their Dice is below the border of acceptance: {listed(named)}. Without a reference nobody would know.",
+        )
+
+
+def _uncalibrated(material: Material) -> Iterator[Finding]:
+    far = {name: one for name, one in calibrated.bins_of(material).items() if one.ece >= calibrated.NOTABLE}
+    if far:
+        told = [f"{name} {number(one.ece, 2)}" for name, one in far.items()]
+        yield Finding(
+            1,
+            "Probabilities do not mean what they say.",
+            f"Expected calibration error: {listed(told)}. Do not read them as chances; the label maps are as good as "
+            "their Dice.",
         )
 
 

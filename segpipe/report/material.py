@@ -68,6 +68,10 @@ class Material:
     """How intervals of means were made."""
     subgroups: Sequence[Mapping[str, Any]]
     """Mean Dice by covariate, as the evaluation wrote it; empty where nothing divides the cases."""
+    calibration: Sequence[Mapping[str, Any]]
+    """How often probabilities of each structure were right; empty where there were none."""
+    judged: Mapping[str, Any]
+    """What became of flags and predicted Dice; empty where there were none."""
     receipts: Mapping[str, Receipt]
     artifacts: Sequence[Artifact]
     """Every folder that the report was given, in the order of the stages."""
@@ -166,6 +170,8 @@ def read_material(inputs: Inputs, source: Path) -> Material:
         confidence=float(summary.get("confidence", 0.95)),
         interval=str(summary.get("interval", METHOD)),
         subgroups=summary.get("subgroups", []),
+        calibration=summary.get("calibration", []),
+        judged={k: math.nan if v is None else v for k, v in summary.get("quality_control", {}).items()},
         receipts={
             stage: _receipt(stage, artifact) for stage in STAGES for artifact in list(inputs.every(stage).values())[:1]
         },

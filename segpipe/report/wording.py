@@ -13,6 +13,8 @@ MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 DIGITS = {"": 3, "mm": 2}
 SMALL_P = 1e-4
+AXES = "RAS"
+"""Of a prepared image, in order."""
 ABSOLUTE_PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:,;'\"()]+[\\/])+([^\\/\s:,;'\"()]*)")
 
 NAMES = {
@@ -35,6 +37,8 @@ NAMES = {
     "vinfo_split": "V-Info, splits",
     "vinfo_merge": "V-Info, mergers",
     "pixel_error": "Pixel error",
+    "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
 }
 LESIONS = {
     "tp": "Objects found",
@@ -126,6 +130,19 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 def grid(values: Sequence[float]) -> str:
     """Return voxel counts or millimetres with a cross between them."""
     return " \N{MULTIPLICATION SIGN} ".join(f"{value:g}" for value in values)
+
+
+def along(axes: Sequence[int], rank: int) -> str:
+    """Return the names of axes of prepared images: ``R and S``."""
+    return listed([("xy" if rank == 2 else AXES)[axis] for axis in axes if axis < rank])
+
+
+def kind_words(kind: object) -> str:
+    """Return what people call a choice in the settings: ``leaky ReLU``."""
+    text = str(kind or "")
+    return {"adamw": "AdamW", "sgd": "SGD", "z_score": "z-score", "relu": "ReLU", "leaky_relu": "leaky ReLU"}.get(
+        text, text.replace("_", " ")
+    )
 
 
 def without_paths(text: str, root: Path) -> str:

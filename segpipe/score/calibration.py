@@ -5,7 +5,7 @@ an error of 0.085 into 0.0017).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from segpipe.core.errors import GeometryError
-from segpipe.score.boxes import filled
+from segpipe.score.boxes import LabelMap, filled
 
 BINS = 15
 MARGIN_MM = 5.0
@@ -94,6 +94,35 @@ def reliability(
         confidence, frequency = (part / count for part in sums)
     brier = float(np.mean((given - true) ** 2)) if given.size else math.nan
     return Reliability(count, confidence, frequency, brier)
+
+
+def reliabilities(
+    probabilities: NDArray[np.floating[Any]],
+    maps: tuple[LabelMap, LabelMap],
+    structures: Mapping[str, Sequence[int]],
+    spacing: Sequence[float],
+    ignore: int | None = None,
+) -> dict[str, Reliability]:
+    """Return the bins of each structure of a case, within the margin around prediction and reference.
+
+    Args:
+        probabilities: (R, *S) of each structure, in the order of ``structures``.
+        maps: (*S) label values of the prediction, and of the reference.
+        structures: The label values of each, by name.
+        spacing: Voxel sizes, one for each axis.
+        ignore: Voxels where the reference has this value do not count.
+
+    Raises:
+        GeometryError: Shapes and spacing do not fit.
+    """
+    found = {}
+    for (name, values), probability in zip(structures.items(), probabilities, strict=True):
+        drawn, truth = (np.isin(one, list(values)) for one in maps)
+        inside = region(drawn, truth, spacing)
+        if ignore is not None:
+            inside &= maps[1] != ignore
+        found[name] = reliability(probability, truth, inside)
+    return found
 
 
 def together(parts: Iterable[Reliability]) -> Reliability:

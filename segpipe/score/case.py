@@ -61,6 +61,8 @@ _MEANINGS = {
     "vol_diff_percent": Meaning("volume[voxel,(prediction-reference)/reference]", "%", "neither"),
     "cldice": Meaning("cldice[skeleton,voxel]", "", "higher"),
     "pixel_error": Meaning("pixel_error[image]", "", "lower"),
+    "ece": Meaning("ece[15 bins,within 5 mm]", "", "lower"),
+    "brier": Meaning("brier[voxel,within 5 mm]", "", "lower"),
 }
 _LESIONS: dict[str, Literal["higher", "lower", "neither"]] = {
     "tp": "neither",

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +15,17 @@ from segpipe.core.parallel import run_cases
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
 from segpipe.dataset.load import load_labels, load_prediction
-from segpipe.dataset.manifest import CaseFiles, Dataset
+from segpipe.dataset.manifest import Case, CaseFiles, Dataset
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.labels import LabelSet
+from segpipe.quality.checks import CHECKS, Check, read_checks
+from segpipe.quality.outcome import outcome
 from segpipe.score.boxes import whole_numbers
+from segpipe.score.calibration import Reliability, together
 from segpipe.score.case import MetricsConfig, check_structures, definition, score_case
 from segpipe.score.interval import METHOD
+from segpipe.score.reliability_file import RELIABILITY, as_row, read_reliability
+from segpipe.score.reliability_file import Cases as Bins
 from segpipe.score.subgroups import SubgroupsConfig, subgroups
 from segpipe.score.summary import OVERALL, columns, over_structures, summarise
 from segpipe.score.summary import Summary as Figures
@@ -53,6 +58,17 @@ class Settings(Section):
 
 
 @dataclass(frozen=True)
+class Known:
+    """What infer knows of the cases beside their label maps."""
+
+    bins: Bins
+    checks: Mapping[str, Sequence[Check]]
+
+
+NOTHING_KNOWN = Known({}, {})
+
+
+@dataclass(frozen=True)
 class ScoreJob:
     """One prediction and its truth."""
 
@@ -60,6 +76,18 @@ class ScoreJob:
     files: CaseFiles
     labels: LabelSet
     metrics: MetricsConfig
+    bins: Mapping[str, Reliability] = field(default_factory=dict)
+    """How often probabilities of each structure are right, as infer counted; empty where there are none."""
+
+
+def job_of(case: Case, dataset: Dataset, infer: Path, metrics: MetricsConfig, bins: Bins) -> ScoreJob | None:
+    """Return what is to be scored of a case; None where it has no reference."""
+    files = dataset.files(case)
+    if files.label is None:
+        return None
+    return ScoreJob(
+        infer / "predictions" / files.prediction, files, dataset.header.labels, metrics, bins.get(case.id, {})
+    )
 
 
 def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
@@ -70,7 +98,7 @@ def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
         prediction, truth = load_prediction(job.prediction, job.files), load_labels(job.files)
         if not prediction.geometry.matches(truth.geometry, TOLERANCE_MM):
             raise DataError(f"{job.prediction.name}: lies on another grid than its label map.")
-        return score_case(
+        scores = score_case(
             whole_numbers(prediction.array[0]),
             whole_numbers(truth.array[0]),
             truth.geometry.spacing,
@@ -78,6 +106,9 @@ def score_files(job: ScoreJob) -> dict[tuple[str, str], float] | str:
             job.metrics,
             job.labels.ignore,
         )
+        for name, one in job.bins.items():
+            scores |= {(name, "ece"): one.ece, (name, "brier"): one.brier}
+        return scores
     except SegpipeError as error:
         return str(error)
 
@@ -88,19 +119,20 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     config = settings.evaluate
     check_structures(config.metrics, dataset.header.labels.names)
     parts: dict[str, str] = json.loads((inputs["infer"] / "held_out.json").read_text())
+    infer = inputs["infer"]
+    bins = read_reliability(infer / RELIABILITY)
     jobs = {
-        case.id: ScoreJob(
-            inputs["infer"] / "predictions" / files.prediction, files, dataset.header.labels, config.metrics
-        )
-        for case, files in ((case, dataset.files(case)) for case in dataset.cases)
-        if case.id in parts and files.label is not None
+        case.id: job
+        for case in dataset.cases
+        if case.id in parts and (job := job_of(case, dataset, infer, config.metrics, bins))
     }
     results: dict[str, dict[tuple[str, str], float] | str] = {}
     with work.progress("scoring", len(jobs)) as advance:
         for case, result in run_cases(work.executor, score_files, jobs.items()):
             results[case] = result
             advance(1)
-    return write_figures(work.path, dataset, results, parts, config)
+    checks = read_checks(infer / CHECKS) if (infer / CHECKS).is_file() else {}
+    return write_figures(work.path, dataset, results, parts, config, Known(bins, checks))
 
 
 def write_figures(
@@ -109,6 +141,7 @@ def write_figures(
     results: Mapping[str, dict[tuple[str, str], float] | str],
     parts: Mapping[str, str],
     config: EvaluateConfig,
+    known: Known = NOTHING_KNOWN,
 ) -> Summary:
     """Write scores.csv and summary.json of the results of each case, or of why it has none; return the main figures."""
     rows = [row for case in sorted(results) for row in _rows(case, results[case], parts[case])]
@@ -118,6 +151,7 @@ def write_figures(
     names = list(dict.fromkeys(row.part for row in rows))
     each = {part: _summary([row for row in rows if row.part == part], dataset, config) for part in names}
     told = _described(figures, each, rows, config, (unit, rank)) | _looked_into(rows, dataset, config)
+    told |= _calibrated(results, known.bins) | _judged(rows, known.checks)
     write_json(folder / "summary.json", _without_nan(told))
     errors = sum(row.metric == "error" for row in rows)
     dice = {f"dice_{f.label}": f.mean for f in figures if f.metric == "dice"}
@@ -180,6 +214,25 @@ def _looked_into(rows: list[Row], dataset: Dataset, config: EvaluateConfig) -> d
     return {"agreement": agreement, "subgroups": list(map(asdict, divided))}
 
 
+def _calibrated(results: Mapping[str, object], bins: Bins) -> dict[str, Any]:
+    """Return the bins of each structure over all scored cases, every voxel counting alike; nothing without any."""
+    each: dict[str, list[Reliability]] = {}
+    for case, result in results.items():
+        if not isinstance(result, str):
+            for name, one in bins.get(case, {}).items():
+                each.setdefault(name, []).append(one)
+    pooled = {name: together(parts) for name, parts in each.items()}
+    told = [{"label": name, "ece": one.ece} | as_row(one) for name, one in pooled.items()]
+    return {"calibration": told} if told else {}
+
+
+def _judged(rows: list[Row], checks: Mapping[str, Sequence[Check]]) -> dict[str, Any]:
+    """Return how the flags and the predicted Dice of cases compare with their Dice; nothing without any."""
+    scores, _ = columns(rows)
+    found = outcome(checks, over_structures(scores).get((OVERALL, "dice"), {}))
+    return {"quality_control": asdict(found)} if found else {}
+
+
 def _without_nan(value: Any) -> Any:
     """Return JSON values with null for what is not known."""
     if isinstance(value, Mapping):
@@ -207,4 +260,4 @@ def _detections(rows: list[Row]) -> list[dict[str, object]]:
     return found
 
 
-STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=3)
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=4)

@@ -7,23 +7,30 @@ from pathlib import Path
 from typing import Literal
 
 from segpipe.core.atomic import write_json
-from segpipe.core.errors import ConfigError, SegpipeError
+from segpipe.core.errors import ConfigError, DataError, SegpipeError
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
-from segpipe.dataset.load import load_image
-from segpipe.dataset.manifest import Case, Dataset, Refusal, write_jsonl
+from segpipe.dataset.load import load_image, load_labels
+from segpipe.dataset.manifest import Case, CaseFiles, Dataset, Refusal, write_jsonl
+from segpipe.dataset.plan import Plan
 from segpipe.dataset.settings import IngestConfig
 from segpipe.imaging.files import write_volume
 from segpipe.imaging.masks import CleanUp
 from segpipe.learn.redraw import Redrawing
 from segpipe.predict.agreement import AgreementChecker, other_passes
+from segpipe.predict.confidence import Judge
 from segpipe.predict.scans import ScanChecker
-from segpipe.predict.seen import Checker, Passes, segmented
+from segpipe.predict.seen import Checker, Passes, Segmented, segmented
 from segpipe.predict.segmenter import Segmenter
 from segpipe.predict.shapes import load_shapes
 from segpipe.predict.window import WindowConfig
 from segpipe.quality.checks import CHECKS, read_checks, write_checks
+from segpipe.quality.flag import FLAGS, read_flags
+from segpipe.quality.predicted import VALIDATION, DicePredictor, HeldOut, read_held
 from segpipe.quality.usual import DEVELOP, USUAL, read_usual
+from segpipe.score.boxes import whole_numbers
+from segpipe.score.calibration import Reliability, reliabilities
+from segpipe.score.reliability_file import RELIABILITY, read_reliability, write_reliability
 
 
 class InferConfig(Section):
@@ -39,6 +46,9 @@ class InferConfig(Section):
     agreement: bool = False
     """Whether `checks.csv` also tells how well other passes over the image agree with the prediction: each network
     alone where there are several, else the network on the mirrored image. This takes as long again as segmenting."""
+    calibration: bool = True
+    """Whether it is counted how often the networks' probabilities are right, where a held-out case has a reference
+    and the target has probabilities: for the expected calibration error and the reliability diagram."""
 
 
 class Settings(Section):
@@ -68,7 +78,11 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     checkers = checkers_of(inputs, work.device)
     if wanted.agreement:
         checkers = (AgreementChecker(dataset.header.labels), *checkers)
-    passes = other_passes if wanted.agreement else None
+    predictor = DicePredictor(held_of(models))
+    flags = read_flags(folder / FLAGS) if (folder := inputs.get("qc")) else None
+    if why := predictor.why_not:
+        work.tell(f"no Dice is predicted: {why}")
+    passes: Passes | None = other_passes if wanted.agreement else None
     write_json(work.path / HELD_OUT, parts)
     failed: list[Refusal] = []
     with work.progress("segmenting", sum(map(len, members.values()))) as advance:
@@ -77,18 +91,20 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
             segmenter = Segmenter.of(folders, work.device, wanted.window, wanted.clean)
             if unknown := set(wanted.clean.largest_only) - set(segmenter.plan.labels.names):
                 raise ConfigError(f"infer.clean.largest_only: no structure is named {sorted(unknown)[0]}. Take it out.")
+            judge = Judge(checkers, predictor, segmenter.plan, flags, dataset.subjects, seen_by(models, chosen))
             for case in cases:
                 try:
-                    _segment(case, dataset, segmenter, (checkers, passes), work)
+                    counted = wanted.calibration and case.id in parts and case.label is not None
+                    _segment(case, dataset, segmenter, (judge, passes, counted), work)
                 except SegpipeError as error:
                     failed.append(Refusal(case.id, str(error)))
                 advance(1)
     write_jsonl(work.path / "failed.jsonl", [vars(refusal) for refusal in failed])
-    _gather(checkers, work)
+    _gather(work)
     counts = {part: list(parts.values()).count(part) for part in dict.fromkeys(parts.values())}
-    return {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | (
-        counts if len(models) > 1 else {}
-    )
+    learned = {} if predictor.why_not else {"dice_learned_from": len(predictor.residuals)}
+    done = {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | learned
+    return done | (counts if len(models) > 1 else {})
 
 
 def divide(
@@ -117,6 +133,17 @@ def divide(
     return members, parts
 
 
+def held_of(models: Sequence[Path]) -> list[HeldOut]:
+    """Return what each network did on the cases that were held out from it."""
+    return [found for folder in models if (found := read_held(folder / VALIDATION))]
+
+
+def seen_by(models: Sequence[Path], chosen: Sequence[int]) -> set[str]:
+    """Return the cases on which one of the chosen networks was trained."""
+    told = [json.loads((models[index] / "cases.json").read_text()) for index in chosen]
+    return {case for one in told for case in one["training"]}
+
+
 def checkers_of(inputs: Inputs, device: str) -> tuple[Checker, ...]:
     """Return what looks at every case that is segmented: a checker for each stage that left what one needs."""
     folder = inputs.get("qc")
@@ -136,31 +163,54 @@ def _segment(
     case: Case,
     dataset: Dataset,
     segmenter: Segmenter,
-    looking: tuple[Sequence[Checker], Passes | None],
+    looking: tuple[Judge, Passes | None, bool],
     work: Workspace,
 ) -> None:
-    checkers, passes = looking
+    judge, passes, calibration = looking
     files = dataset.files(case)
     target = work.path / "predictions" / files.prediction
     if target.is_file():
         return  # made before the stage was interrupted; files are whole or absent
-    seen = segmented(case.id, load_image(files), segmenter, passes)
-    if checks := [check for checker in checkers for check in checker(seen)]:
-        write_checks(work.path / EACH / f"{case.id}.csv", {case.id: checks})
+    seen = segmented(case.id, load_image(files), segmenter, passes, keep_native=calibration)
+    if calibration and (bins := _calibration(seen, files, segmenter.plan)):
+        write_reliability(work.path / EACH / f"{case.id}.jsonl", {case.id: bins})
+    write_checks(work.path / EACH / f"{case.id}.csv", {case.id: judge(seen)})
     write_volume(
         target, seen.labels, header_of=files.images[0], unit=files.reading.unit
     )  # last: where it is, the checks are too
 
 
-def _gather(checkers: Sequence[Checker], work: Workspace) -> None:
-    """Put the checks of all cases into one table; without checkers there is none."""
-    if not checkers:
-        return
+def _calibration(seen: Segmented, files: CaseFiles, plan: Plan) -> dict[str, Reliability]:
+    """Return how often probabilities are right on the grid of the scan's file; empty without any, or if grids differ.
+
+    In the box outside of which the scan is blank: nothing is drawn there.
+    """
+    assert seen.native is not None, "was asked for"
+    native, box = seen.native
+    probabilities = plan.target.probabilities(native.array, plan.labels)
+    if probabilities is None:
+        return {}
+    try:
+        truth = load_labels(files)
+    except DataError:
+        return {}  # evaluate tells of it, and of another grid
+    if truth.array.shape != seen.labels.array.shape:
+        return {}
+    maps = whole_numbers(seen.labels.array[0][box.slices]), whole_numbers(truth.array[0][box.slices])
+    return reliabilities(probabilities, maps, plan.labels.groups(), truth.geometry.spacing, plan.labels.ignore)
+
+
+def _gather(work: Workspace) -> None:
+    """Put what was found out about all cases into one table each."""
+    if bins := sorted((work.path / EACH).glob("*.jsonl")):
+        write_reliability(
+            work.path / RELIABILITY, {case: one for path in bins for case, one in read_reliability(path).items()}
+        )
     found = [read_checks(path) for path in sorted((work.path / EACH).glob("*.csv"))]
     write_checks(work.path / CHECKS, {case: checks for one in found for case, checks in one.items()})
     shutil.rmtree(work.path / EACH, ignore_errors=True)
 
 
 STAGE = Stage(
-    "infer", Settings, run, needs=("ingest", "train"), may_use=("pretrain", "qc"), spread=("seed",), version=3
+    "infer", Settings, run, needs=("ingest", "train"), may_use=("pretrain", "qc"), spread=("seed",), version=4
 )

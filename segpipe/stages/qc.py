@@ -22,6 +22,7 @@ from segpipe.learn.shapes import ShapesConfig
 from segpipe.learn.transfer import seen_of
 from segpipe.predict.shapes import save_shapes
 from segpipe.quality.checks import write_checks
+from segpipe.quality.flag import FLAGS, FlagsConfig, write_flags
 from segpipe.quality.statistics import coarse_of, statistics_of
 from segpipe.quality.usual import DEVELOP, USUAL, Figures, usual_scans, write_usual
 
@@ -44,6 +45,8 @@ class QcConfig(Section):
     is more unusual than all of them is."""
     shapes: ShapesConfig = ShapesConfig()
     """How shapes of reference label maps are learned, by which predictions are judged."""
+    flags: FlagsConfig = FlagsConfig()
+    """When a prediction is to be accepted, reviewed or rejected."""
 
 
 class Settings(Section):
@@ -69,7 +72,7 @@ def look_at(job: LookJob) -> tuple[Figures, NDArray[np.float32]]:
 
 
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
-    """Look at every case to develop; write what is usual of its scan and of its shapes.
+    """Look at every case to develop; write what is usual of its scan and of its shapes, and when to accept one.
 
     No case of the test split is read.
     """
@@ -82,6 +85,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         known, network, figures = learn_known_shapes(plan, prepared, parts, settings.qc.shapes, work)
         save_shapes(work.path, known, network)
         told |= figures
+    write_flags(work.path / FLAGS, settings.qc.flags)
     return told
 
 
@@ -150,7 +154,7 @@ def _redrawn(
 
 
 def _wanted(settings: Settings) -> bool:
-    return settings.qc.scans or settings.qc.shapes.use
+    return settings.qc.scans or settings.qc.shapes.use or settings.qc.flags.use
 
 
 STAGE = Stage(
@@ -161,4 +165,5 @@ STAGE = Stage(
     may_use=("pretrain",),
     spread=("seed",),
     wanted=_wanted,
+    version=2,
 )

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
@@ -40,8 +39,9 @@ from segpipe.nets.unet import UNet, UNetConfig
 from segpipe.predict.export import export_model, self_test
 from segpipe.predict.origin import ExportConfig, Origin
 from segpipe.predict.segmenter import Segmenter
-from segpipe.predict.window import WindowConfig, predict_scores
-from segpipe.score.overlap import count, dice
+from segpipe.predict.validate import validated, whole_image_dice
+from segpipe.predict.window import WindowConfig
+from segpipe.quality.predicted import VALIDATION, write_held
 
 
 class TrainConfig(Section):
@@ -123,8 +123,11 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     summary = fit(start.task, start.sampler, start.recipe, work, validate=start.validate, name="unet", pace=start.pace)
     if not ranks.first():
         return summary
-    figures = start.validate(start.task.eval())
+    prepared = PreparedSet(inputs["preprocess"])
+    figures, held = validated(start.task.eval(), start.validation, prepared, start.plan, start.window)
     _export(start, settings, inputs, figures, work)
+    write_held(work.path / "model" / VALIDATION, held.nameless())
+    write_held(work.path / VALIDATION, held)
     cases = {"training": _ids(start.training), "validation": _ids(start.validation)}
     write_json(work.path / "cases.json", cases)
     if start.loaded:
@@ -233,26 +236,6 @@ def _export(
     self_test(folder, Segmenter((start.network,), start.plan, start.window), example)
 
 
-def whole_image_dice(task: nn.Module, cases: list[Prepared], plan: Plan, window: WindowConfig) -> Mapping[str, float]:
-    """Return the mean Dice over whole validation images, of each structure and of all (``dice``).
-
-    On the prepared grid, which is what the network sees; the evaluation is on the native one.
-    """
-    network = task.network
-    each: dict[str, list[float]] = {name: [] for name in plan.labels.names}
-    for case in cases:
-        scores = predict_scores(network, case.image, plan.patch, window).cpu().numpy()  # type: ignore[arg-type]
-        predicted = plan.target.decode(scores, plan.labels)
-        truth = case.labels[0]
-        counted = np.True_ if plan.labels.ignore is None else truth != plan.labels.ignore
-        for structure in plan.labels.structures:
-            masks = [np.isin(labels, structure.values) & counted for labels in (predicted, truth)]
-            each[structure.name].append(dice(count(*masks)))
-    means = {name: float(np.nanmean(values)) for name, values in each.items() if not np.isnan(values).all()}
-    overall = float(np.mean(list(means.values()))) if means else float("nan")
-    return {"dice": overall} | {f"dice_{name}": value for name, value in means.items()}
-
-
 def few_of(cases: tuple[Case, ...], count: int, seed: int) -> tuple[Case, ...]:
     """Return ``count`` of the cases; which, depends on the seed, and fewer are a part of more.
 
@@ -296,6 +279,6 @@ STAGE = Stage(
     may_use=("pretrain",),
     spread=("seed", "fold"),
     together=True,
-    version=3,
+    version=4,
     identity=_pretrained,
 )

@@ -13,6 +13,7 @@ from segpipe.core.fingerprint import file_sha256
 from segpipe.dataset.manifest import DESCRIBED, MANIFEST, Case, Dataset, FileRef, read_jsonl
 from segpipe.nets.checkpoint import ENCODER, MODEL, WEIGHTS
 from segpipe.predict.origin import content_hash
+from segpipe.score.reliability_file import RELIABILITY, read_reliability
 from segpipe.score.table import Row, read_scores
 from segpipe.stages import evaluate
 from segpipe.verify.chain import Chain, Kept
@@ -142,11 +143,10 @@ def _spread(cases: Sequence[str]) -> list[str]:
 
 def _job(case: str, dataset: Dataset, infer: Kept, config: evaluate.EvaluateConfig) -> evaluate.ScoreJob | None:
     known = {one.id: one for one in dataset.cases}
-    if case not in known or (files := dataset.files(known[case])).label is None:
+    if case not in known:
         return None
-    return evaluate.ScoreJob(
-        infer.path / "predictions" / files.prediction, files, dataset.header.labels, config.metrics
-    )
+    bins = read_reliability(infer.path / RELIABILITY)
+    return evaluate.job_of(known[case], dataset, infer.path, config.metrics, bins)
 
 
 def _score_fault(rows: Sequence[Row], job: evaluate.ScoreJob | None) -> str:

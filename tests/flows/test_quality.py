@@ -1,6 +1,7 @@
 """A run that learns shapes and asks other passes: the table of checks, the report, and the model folder by itself."""
 
 import csv
+import json
 import math
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 from phantoms import QUIET, Ran, scans, segpipe, write_msd
 
 from segpipe.quality.checks import AGREEMENT, read_checks
+from segpipe.quality.flag import FLAG, NAMES, PREDICTED, UNCERTAINTY
 from segpipe.quality.known import PLAUSIBLE
+from segpipe.quality.predicted import read_held
+from segpipe.score.table import read_scores
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +44,42 @@ def test_every_prediction_is_judged_and_the_report_says_so(finished: tuple[Path,
         assert not math.isnan(values[f"{AGREEMENT}[front]"])
     page = (out / "latest" / "report.html").read_text()
     assert "Are the predictions plausible?" in page
+
+
+def test_every_prediction_is_flagged_and_says_why_no_dice_is_predicted(finished: tuple[Path, Path, Ran]) -> None:
+    _, out, ran = finished
+    why = "2 of 10 subjects to learn it from"
+    assert f"no Dice is predicted: {why}" in ran.out + ran.err
+    for those in read_checks(out / "latest" / "checks.csv").values():
+        told = {one.name: one for one in those}
+        assert told[PREDICTED].words == why
+        assert 0 <= told[UNCERTAINTY].value <= 1
+        assert NAMES[int(told[FLAG].value)] in ("review", "reject")
+    assert "Which predictions to trust" in (out / "latest" / "report.html").read_text()
+
+
+def test_the_model_folder_brings_what_held_out_cases_taught_but_no_name(finished: tuple[Path, Path, Ran]) -> None:
+    _, out, _ = finished
+    held = read_held(out / "latest" / "model" / "validation.json")
+    named = read_held(next((out / "train").iterdir()) / "validation.json")
+    assert held is not None
+    assert named is not None
+    assert len(held.cases) == len(named.cases) == 2
+    assert all(one.case for one in named.cases)
+    assert not any(one.case for one in held.cases)
+    assert {one.subject for one in held.cases} == {"0", "1"}
+
+
+def test_calibration_is_scored_case_by_case_and_measured_again_by_verify(finished: tuple[Path, Path, Ran]) -> None:
+    data, out, _ = finished
+    rows = [row for row in read_scores(out / "latest" / "scores.csv") if row.metric == "ece"]
+    assert [row.label for row in rows] == ["front", "back"] * 2
+    assert all(0 <= float(row.value) <= 1 for row in rows)
+    summary = json.loads((out / "latest" / "summary.json").read_text())
+    assert [one["label"] for one in summary["calibration"]] == ["front", "back"]
+    assert "Do probabilities mean what they say?" in (out / "latest" / "report.html").read_text()
+    ran = segpipe("verify", out, "--data", data, "--scores")
+    assert ran.code == 0, ran.out + ran.err
 
 
 def test_the_model_folder_judges_by_itself(finished: tuple[Path, Path, Ran], tmp_path: Path) -> None:

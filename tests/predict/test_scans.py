@@ -13,6 +13,7 @@ from segpipe.dataset.prepare import prepare_image
 from segpipe.predict.batch import predict_files
 from segpipe.predict.segmenter import Segmenter
 from segpipe.quality.checks import read_checks
+from segpipe.quality.flag import UNCERTAINTY
 from segpipe.quality.statistics import coarse_of, statistics_of
 from segpipe.quality.usual import STATISTICS, UNUSUAL, UNUSUAL_P, read_usual, usual_scans, write_usual
 from tests.predict.test_batch import Bar, model, save, scan
@@ -50,7 +51,8 @@ def test_it_tells_of_every_scan_how_unusual_it_is(tmp_path: Path, knowing: Path)
     bright(tmp_path / "in" / "unlike.nii.gz")
     predict_files(knowing, [tmp_path / "in"], tmp_path / "out", Bar(), device="cpu")
     checks = read_checks(tmp_path / "out" / "checks.csv")
-    assert [[one.name for one in those] for those in checks.values()] == [[UNUSUAL, UNUSUAL_P, STATISTICS]] * 2
+    names = [UNUSUAL, UNUSUAL_P, STATISTICS, UNCERTAINTY, f"{UNCERTAINTY}[ball]"]
+    assert [[one.name for one in those] for those in checks.values()] == [names] * 2
     like, unlike = checks["like"][0], checks["unlike"][0]
     assert unlike.value > 3 * max(like.value, 1)
     assert "above training" in unlike.words

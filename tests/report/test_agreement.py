@@ -1,6 +1,7 @@
 """Bias, limits and slope, against numbers worked out by hand."""
 
 import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -67,3 +68,15 @@ def test_the_chart_has_a_dot_for_each_case(count: int) -> None:
     assert drawn.count("<circle") == count
     assert ("1.96 SD" in drawn) == (count > 1)
     assert ('class="fit"' in drawn) == (count > 10)
+
+
+def test_words_stand_beside_the_plot_where_no_line_reaches() -> None:
+    reference, predicted = cohort(40)
+    drawn = bland_altman(only(reference, predicted), {case: n for n, case in enumerate(reference)}, "mm³")
+    words = re.findall(r'<text x="([\d.]+)"[^>]*>(?:bias|.1\.96 SD)', drawn)
+    lines = re.findall(r'<line x1="([\d.]+)"[^>]* x2="([\d.]+)"[^>]*class="(?:fit|bias|limit)"', drawn)
+    dots = re.findall(r'cx="([\d.]+)"', drawn)
+    assert len(words) == 3
+    assert len(lines) == 4
+    rightmost = max(float(place) for place in (*dots, *[end for line in lines for end in line]))
+    assert min(map(float, words)) > rightmost

@@ -11,7 +11,7 @@ from report_reading import Reader
 
 from segpipe.core.stage import Inputs
 from segpipe.report.claim import CLAIM_ITEMS, TRIPOD_ITEMS, as_csv, as_markdown, checklist, told
-from segpipe.report.evidence import Evidence
+from segpipe.report.evidence import Answer, Evidence
 from segpipe.report.material import Material, read_material
 from segpipe.report.settings import ReportConfig
 from segpipe.report.study import OPENING, StudyConfig
@@ -126,3 +126,27 @@ def test_the_study_opens_the_report_in_the_words_of_its_authors(whole: Made) -> 
     assert "Only &lt;i&gt;ellipsoids&lt;/i&gt;." in text
     assert "have not stated more" not in text
     assert "have not stated more" in whole.report()
+
+
+GROUPED = {"covariate": "site", "groups": [{"name": "A"}], "gap": None, "reason": "few"}
+
+
+def test_subgroups_and_quality_control_are_pointed_to_where_the_run_has_them(known: Evidence) -> None:
+    chapters = {*CHAPTERS, "subgroups", "quality", "scans"}
+    material = replace(known.material, subgroups=[GROUPED])
+    found = {one.item.number: one.answer for one in checklist(replace(known, material=material, chapters=chapters))}
+    assert (found["30"].status, found["30"].place) == ("partly", "subgroups")
+    assert "subgroups by site, how unusual scans fare and which predictions can be trusted" in found["30"].text
+    assert (found["31"].status, found["31"].place) == ("partly", "quality")
+    assert "Dice by site stands under Subgroups" in found["36"].text
+
+
+def test_fairness_points_to_subgroups_or_is_for_the_authors(known: Evidence) -> None:
+    def fairness(of: Evidence) -> Answer:
+        return next(one.answer for one in checklist(of) if (one.guideline, one.item.number) == ("TRIPOD+AI", "14"))
+
+    assert fairness(known).status == "authors"
+    grouped = replace(known.material, subgroups=[GROUPED])
+    found = fairness(replace(known, material=grouped, chapters={*CHAPTERS, "subgroups"}))
+    assert (found.status, found.place) == ("partly", "subgroups")
+    assert "Mean Dice by site with intervals; too few subjects for a test" in found.text

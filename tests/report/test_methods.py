@@ -1,12 +1,12 @@
 """The methods in sentences: what was done, and nothing else."""
 
 from segpipe.report.material import Receipt
-from segpipe.report.methods import _augmentation
+from segpipe.report.methods_training import augmentation
 from segpipe.report.wording import percent
 
 
 def told(augment: dict[str, object]) -> str:
-    return " ".join(_augmentation(Receipt("train", "abc", {"settings": {"train": {"augment": augment}}}), 3))
+    return " ".join(augmentation(Receipt("train", "abc", {"settings": {"train": {"augment": augment}}}), 3))
 
 
 def test_shares_are_told_where_no_list_is_given() -> None:

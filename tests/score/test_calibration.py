@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segpipe.core.errors import GeometryError
-from segpipe.score.calibration import region, reliability, together
+from segpipe.score.calibration import region, reliabilities, reliability, together
 
 monai_metrics: Any = importlib.import_module("monai.metrics")
 
@@ -83,3 +83,19 @@ def test_wrong_input_is_refused() -> None:
         region(np.zeros(3, bool), np.zeros(4, bool), (1.0,))
     with pytest.raises(ValueError, match="between 0 and 1"):
         reliability(np.array([1.2]), np.ones(1, bool))
+
+
+def test_each_structure_is_counted_within_its_own_margin_and_without_what_nobody_annotated() -> None:
+    truth = np.zeros((30, 10), np.uint8)
+    truth[3:6, 3:6], truth[24:27, 3:6] = 1, 2
+    drawn = truth.copy()
+    drawn[5, 3:6] = 0
+    given = np.stack([np.where(drawn == value, 0.9, 0.1) for value in (1, 2)])
+    found = reliabilities(given, (drawn, truth), {"front": (1,), "back": (2,)}, (1.0, 1.0))
+    assert found["back"].ece == pytest.approx(0.1)
+    assert found["front"].count.sum() == region(drawn == 1, truth == 1, (1.0, 1.0)).sum() < truth.size
+    assert found["front"].count[-2] == 6  # 0.9 was given to six voxels, all of them right
+    masked = truth.copy()
+    masked[4, 3:6] = 9
+    fewer = reliabilities(given, (drawn, masked), {"front": (1,), "back": (2,)}, (1.0, 1.0), ignore=9)
+    assert fewer["front"].count[-2] == 3

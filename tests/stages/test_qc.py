@@ -127,7 +127,8 @@ def test_with_too_few_subjects_nothing_is_called_usual(
 def test_it_can_be_left_out() -> None:
     settings = {"ingest": {"source": {"kind": "msd", "root": "x"}}}
     wanted = [
-        qc.STAGE.wanted(qc.Settings.model_validate(settings | {"qc": {"scans": scans}})) for scans in (True, False)
+        qc.STAGE.wanted(qc.Settings.model_validate(settings | {"qc": {"scans": any_, "flags": {"use": any_}}}))
+        for any_ in (True, False)
     ]
     assert wanted == [True, False]
 
