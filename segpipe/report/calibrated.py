@@ -10,7 +10,7 @@ from markupsafe import Markup
 from segpipe.report.material import Material
 from segpipe.report.svg import WIDTH, Scale, bottom_axis, element, figure, left_axis, line, path
 from segpipe.report.wording import UNDEFINED, number, percent, shown, span
-from segpipe.score.calibration import Reliability
+from segpipe.score.calibration import BINS, MARGIN_MM, Reliability
 from segpipe.score.reliability_file import of_row
 
 LEFT, TOP, RIGHT = 60, 14, WIDTH - 14
@@ -25,7 +25,7 @@ NOTABLE = 0.1
 
 
 def chapter(material: Material) -> dict[str, Any] | None:
-    """Return what the template names: ``charts``, ``rows``, ``told``; None where there were no probabilities."""
+    """Return what the template names: ``lead``, ``charts``, ``rows``, ``told``; None without probabilities."""
     found = bins_of(material)
     if not found:
         return None
@@ -34,12 +34,13 @@ def chapter(material: Material) -> dict[str, Any] | None:
         "title": "Reliability",
         "note": "below the line: less often right than said",
         "legend": _legend(list(shown_ones)),
-        "svg": _diagram(shown_ones),
+        "svg": _diagram(shown_ones, material.dot),
     }
     return {
+        "lead": _lead(material),
         "charts": [chart],
         "rows": [_row(material, name, one) for name, one in found.items()],
-        "told": [sentence(name, one) for name, one in found.items()],
+        "told": [sentence(name, one, material.dot) for name, one in found.items()],
     }
 
 
@@ -55,8 +56,8 @@ def gap(bins: Reliability) -> float:
     return float(gaps @ bins.count / bins.count.sum())
 
 
-def sentence(name: str, bins: Reliability) -> str:
-    """Return what is to be said of a structure: how far off, to which side, and one example."""
+def sentence(name: str, bins: Reliability, dot: str = "voxel") -> str:
+    """Return what is to be said of a structure: how far off, to which side, and one example; ``dot`` is a voxel."""
     apart = gap(bins)
     side = "neither too high nor too low" if abs(apart) <= HONEST else f"too {'high' if apart > 0 else 'low'}"
     by = "" if abs(apart) <= HONEST else f" by {number(abs(apart), 2)}"
@@ -65,7 +66,7 @@ def sentence(name: str, bins: Reliability) -> str:
     if sure:
         at = max(sure, key=lambda place: int(bins.count[place]))
         example = (
-            f" Of voxels that were given {percent(round(float(bins.confidence[at]), 2))} on average, "
+            f" Of {dot}s that were given {percent(round(float(bins.confidence[at]), 2))} on average, "
             f"{percent(round(float(bins.frequency[at]), 2))} are {name}."
         )
     return f"{name}: probabilities are {side}{by} on the whole, off by {number(bins.ece, 2)} (ECE).{example}"
@@ -75,17 +76,26 @@ def counted_how(material: Material) -> Iterator[str]:
     """Yield what the methods say of it; nothing where there were no probabilities."""
     if material.calibration:
         yield (
-            "Calibration: voxels within 5 mm of prediction or reference were sorted into 15 bins of equal width by "
-            "their probability; the expected calibration error (ECE) is the gap between mean probability and share "
-            "of the structure in each bin, weighted by its voxels (Naeini et al. 2015). In tables it is the mean over "
-            "cases, in the diagram all voxels count alike."
+            f"Calibration: {material.dot}s within {MARGIN_MM:g} {material.unit} of prediction or reference were sorted "
+            f"into {BINS} bins of equal width by their probability; the expected calibration error (ECE) is the gap "
+            "between mean probability and share of the structure in each bin, weighted by its "
+            f"{material.dot}s (Naeini et al. 2015). In tables it is the mean over cases, in the diagram all "
+            f"{material.dot}s count alike."
         )
 
 
-def _diagram(found: Mapping[str, Reliability]) -> Markup:
+def _lead(material: Material) -> str:
+    return (
+        f"Where the network gives a {material.dot} 80 %, it should be right in 80 % of such {material.dot}s: on the "
+        f"dashed line. Only {material.dot}s within {MARGIN_MM:g} {material.unit} of prediction or reference count, "
+        "since easy background would drown the rest; bins with less than a thousandth of them are not drawn."
+    )
+
+
+def _diagram(found: Mapping[str, Reliability], dot: str) -> Markup:
     x, y = Scale(0, 1, LEFT, RIGHT), Scale(0, 1, HEIGHT, TOP)
     parts = [
-        left_axis(y, (LEFT, RIGHT), "share of voxels that are the structure"),
+        left_axis(y, (LEFT, RIGHT), f"share of {dot}s that are the structure"),
         bottom_axis(x, HEIGHT + 6, "mean probability that the network gave"),
         line(x(0), y(0), x(1), y(1), "limit"),
     ]
@@ -94,7 +104,7 @@ def _diagram(found: Mapping[str, Reliability]) -> Markup:
         places = [(x(float(p)), y(float(f))) for p, f in zip(one.confidence[kept], one.frequency[kept], strict=True)]
         marks = [element("circle", class_="mark", cx=px, cy=py, r=3) for px, py in places]
         parts.append(element("g", path(places, "thin solid"), *marks, class_=f"s{colour}"))
-    return figure((WIDTH, HEIGHT + 48), "Reliability: share of voxels over the probability they were given", *parts)
+    return figure((WIDTH, HEIGHT + 48), f"Reliability: share of {dot}s over the probability they were given", *parts)
 
 
 def _legend(names: Sequence[str]) -> Markup:

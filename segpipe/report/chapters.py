@@ -100,6 +100,7 @@ def _told(material: Material, config: ReportConfig, cases: Sequence[Shown]) -> d
         "reliability": reliability_table(volumes, material.unit_of("vol_diff_mm3")),
         "subgroups": subgroups.chapter(material),
         "extent": material.extent,
+        "dot": material.dot,
         "left_out": max(len(volumes) - MOST_PANELS, 0),
         "curves": [
             *curves.charts(material.training, _first_training(material), last=_kept_last(material)),

@@ -16,6 +16,7 @@ import pytest
 from segpipe.core.atomic import write_json
 from segpipe.imaging.files import read_volume, write_volume
 from segpipe.quality.checks import read_checks
+from segpipe.quality.flag import FLAG
 from segpipe.quality.usual import STATISTICS, UNUSUAL, UNUSUAL_P
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,8 @@ def test_a_run_tells_of_every_segmented_scan_how_unusual_it_is(finished: tuple[P
     checks = read_checks(latest / "checks.csv")
     assert set(checks) == {path.name.removesuffix(".nii.gz") for path in (latest / "predictions").iterdir()}
     for those in checks.values():
-        assert [one.name for one in those] == [UNUSUAL, UNUSUAL_P, STATISTICS]
+        assert [one.name for one in those][:3] == [UNUSUAL, UNUSUAL_P, STATISTICS]
+        assert those[-1].name == FLAG
         assert bool(those[0].words) == (those[0].value > 1)
 
 
