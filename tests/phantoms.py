@@ -228,6 +228,12 @@ def summary(out: Path, stage: str) -> dict[str, Any]:
     return told
 
 
+def mean_dice(out: Path) -> dict[str, float]:
+    """Return the mean Dice of each structure, as the latest summary of a run has it."""
+    told = json.loads((out / "latest" / "summary.json").read_text())
+    return {row["label"]: row["mean"] for row in told["scores"] if row["metric"] == "dice"}
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON Lines file."""
     return [json.loads(line) for line in path.read_text().splitlines()]

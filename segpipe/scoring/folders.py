@@ -91,16 +91,11 @@ def score_folders(wanted: Wanted, config: Config, told: Told) -> Scored:
         covariates = Covariates()
         if wanted.covariates:
             covariates = read_covariates(wanted.covariates, {pair.case for pair in pairs})
-        measured = {case: Measured(fault) for case, fault in faults.items()}
         reading = reading_of_pairs(pairs, config.ingest.pictures)
         if reading.unit == "px" and config.ingest.pictures.pixel_size_um == "metadata":
             remarks.append(PIXELS)
-        left = [pair for pair in pairs if pair.case not in faults]
-        jobs = [(pair.case, Job(pair, labels, config.evaluate.metrics, reading)) for pair in left]
-        with work.progress("scoring", len(jobs)) as advance:
-            for case, result in run_cases(executor, measure, jobs):
-                measured[case] = result
-                advance(1)
+        left = [Job(pair, labels, config.evaluate.metrics, reading) for pair in pairs if pair.case not in faults]
+        measured = {case: Measured(fault) for case, fault in faults.items()} | _measured(left, work)
         refused += [Refusal(case, one.scores) for case, one in measured.items() if isinstance(one.scores, str)]
         refused.sort(key=lambda refusal: refusal.case)
         dataset = _dataset(wanted, (labels, reading), measured, refused, covariates)
@@ -120,6 +115,15 @@ def _alone(folder: Path) -> Iterator[None]:
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)
+
+
+def _measured(jobs: list[Job], work: Workspace) -> dict[str, Measured]:
+    measured: dict[str, Measured] = {}
+    with work.progress("scoring", len(jobs)) as advance:
+        for case, result in run_cases(work.executor, measure, ((job.pair.case, job) for job in jobs)):
+            measured[case] = result
+            advance(1)
+    return measured
 
 
 def _scores(measured: Mapping[str, Measured]) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
+from phantoms import segpipe
 
 from segpipe.imaging.files import read_volume
 from segpipe.score.table import read_scores
@@ -18,10 +17,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::sqlalchemy.e
 
 SMALL = (
     "model.features=4",
-    "train.fit.steps=12",
-    "train.fit.validate_every=6",
+    "train.fit.steps=6",
+    "train.fit.validate_every=3",
     "preprocess.plan.batch=2",
     "preprocess.plan.spacing=[2,2,2]",
+    "preprocess.plan.patch=[16,16,16]",
     "ingest.split.test_fraction=0.25",
     "ingest.split.folds=2",
     "run.executor.kind=serial",
@@ -29,17 +29,13 @@ SMALL = (
     "evaluate.metrics.surface=false",
 )
 FOLDS = ("train.folds=2",)
-
-
-def segpipe(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "segpipe", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+UNTOLD = "run.tracking.kind=none"
 
 
 def run_small(data: Path, out: Path, *more: str) -> str:
-    done = segpipe("run", "--data", data, "-o", out, *SMALL, *more)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    ran = segpipe("run", "default", "--data", data, "-o", out, *SMALL, *more)
+    assert ran.code == 0, ran.out + ran.err
+    return ran.out
 
 
 def steps(printed: str, word: str) -> list[str]:
@@ -49,7 +45,7 @@ def steps(printed: str, word: str) -> list[str]:
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort") / "phantoms"
-    assert segpipe("phantom", folder, "--cases", 8).returncode == 0
+    assert segpipe("phantom", folder, "--cases", 8).code == 0
     return folder
 
 
@@ -94,14 +90,14 @@ def test_a_case_out_of_fold_is_what_its_own_network_draws_and_a_test_case_what_a
     models = {test: out / "latest" / "model", mine: out / "latest" / "model" / "fold1"}
     for case, model in models.items():
         done = segpipe("predict", model, cohort / "imagesTr" / f"{case}.nii.gz", "-o", tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         stored = read_volume(out / "latest" / "predictions" / f"{case}.nii.gz")
         assert np.array_equal(read_volume(tmp_path / f"{case}.nii.gz").array, stored.array)
 
 
 def test_running_again_trains_nothing(folded: tuple[Path, str], cohort: Path) -> None:
     out, _ = folded
-    again = run_small(cohort, out, *FOLDS)
+    again = run_small(cohort, out, *FOLDS, UNTOLD)
     assert not steps(again, "made in")
     assert {"train fold 0", "train fold 1"} <= set(steps(again, "found"))
 
@@ -111,7 +107,7 @@ def test_a_fold_that_is_lost_is_trained_alone(folded: tuple[Path, str], cohort: 
     copy = tmp_path / "copy"
     shutil.copytree(out, copy, symlinks=True)
     shutil.rmtree(trainings(copy)[1])
-    again = run_small(cohort, copy, *FOLDS)
+    again = run_small(cohort, copy, *FOLDS, UNTOLD)
     assert steps(again, "made in") == ["train fold 1"]
     assert weights(copy) == weights(out)
 
@@ -128,7 +124,7 @@ def test_side_by_side_gives_the_networks_that_one_after_the_other_gives(
     folded: tuple[Path, str], cohort: Path, tmp_path: Path
 ) -> None:
     out, _ = folded
-    printed = run_small(cohort, tmp_path, *FOLDS, "run.devices=[cpu,cpu]")
+    printed = run_small(cohort, tmp_path, *FOLDS, UNTOLD, "run.devices=[cpu,cpu]", "--pipeline", "train")
     assert {"train fold 0", "train fold 1"} <= set(steps(printed, "made in"))
     ours, theirs = trainings(tmp_path), trainings(out)
     assert {fold: path.name for fold, path in ours.items()} == {fold: path.name for fold, path in theirs.items()}
@@ -160,18 +156,18 @@ def test_the_report_tells_out_of_fold_from_test(folded: tuple[Path, str]) -> Non
 
 
 def test_several_seeds_give_mean_and_spread(cohort: Path, tmp_path: Path) -> None:
-    printed = run_small(cohort, tmp_path, "train.seeds=2")
+    printed = run_small(cohort, tmp_path, "train.seeds=2", UNTOLD)
     assert [step for step in steps(printed, "made in") if "seed" in step] == [
         f"{stage} seed {seed}" for stage in ("train", "qc", "infer", "evaluate") for seed in (0, 1)
     ]
     page = (tmp_path / "latest" / "report.html").read_text()
     assert "Over seeds" in page
     assert "SD over 2 seeds" in page
-    alone = run_small(cohort, tmp_path, "train.fit.seed=1")
+    alone = run_small(cohort, tmp_path, "train.fit.seed=1", UNTOLD)
     assert steps(alone, "made in") == ["report"]
 
 
 def test_folds_that_the_split_does_not_have_are_refused(cohort: Path, tmp_path: Path) -> None:
-    done = segpipe("run", "--data", cohort, "-o", tmp_path, *SMALL, "train.folds=3")
-    assert done.returncode == 2
-    assert done.stderr.strip().endswith("Set ingest.split.folds=3 too.")
+    done = segpipe("run", "default", "--data", cohort, "-o", tmp_path, *SMALL, "train.folds=3")
+    assert done.code == 2
+    assert done.err.strip().endswith("Set ingest.split.folds=3 too.")

@@ -261,37 +261,53 @@ def test_every_objective_goes_on_after_a_kill_to_the_very_same_weights(
         assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+@pytest.fixture(scope="module")
+def often(place: Place) -> Settings:
+    """Settings of a pretraining in phases that saves at every step."""
+    fit = {"steps": STEPS, "checkpoint_minutes": 1e-9, "validate_every": 100}
+    return Settings.model_validate(place.settings("layerwise", fit=fit))
+
+
+@pytest.fixture(scope="module")
+def unharmed(
+    often: Settings, place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Watcher, Path]:
+    """What a run that nobody killed says, logs, and where it wrote."""
+    watcher, folder = Watcher(), tmp_path_factory.mktemp("unharmed")
+    return train(often, place, folder, watcher), watcher, folder
+
+
 @pytest.mark.slow
 class TestPhases:
-    @pytest.fixture
-    def often(self, place: Place) -> Settings:
-        fit = {"steps": STEPS, "checkpoint_minutes": 1e-9, "validate_every": 100}
-        return Settings.model_validate(place.settings("layerwise", fit=fit))
-
     @pytest.mark.parametrize("phase", [0, 1, -1])
     def test_a_run_killed_in_a_phase_goes_on_there_to_the_very_same_weights(
-        self, often: Settings, place: Place, tmp_path: Path, phase: int
+        self, often: Settings, place: Place, unharmed: tuple[dict[str, Any], Watcher, Path], tmp_path: Path, phase: int
     ) -> None:
-        whole, killed, resumed = Watcher(), Watcher(), Watcher()
-        told = train(often, place, tmp_path / "1", whole)
+        killed, resumed = Watcher(), Watcher()
+        told, watched, folder = unharmed
         names = told["phases"]
         assert len(names) > 1
-        ends = {part: steps[-1] for part, steps in whole.steps().items()}
+        ends = {part: steps[-1] for part, steps in watched.steps().items()}
         assert list(ends) == names
         assert sorted(ends.values()) == list(ends.values())
         assert max(ends.values()) == told["steps"] == STEPS
 
-        killed.stop_at = whole.steps()[names[phase]][0]
+        killed.stop_at = watched.steps()[names[phase]][0]
         with pytest.raises(StoppedError):
             train(often, place, tmp_path / "2", killed)
         torch.manual_seed(99)
         again = train(often, place, tmp_path / "2", resumed)
         assert again["resumed_at"] == killed.stop_at - 1
         assert list(resumed.steps()) == names[phase:], "a phase that was over was trained again"
-        assert encoder_bytes(tmp_path / "1") == encoder_bytes(tmp_path / "2")
+        assert encoder_bytes(folder) == encoder_bytes(tmp_path / "2")
 
     def test_where_all_were_over_none_is_trained_again(
-        self, often: Settings, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        often: Settings,
+        place: Place,
+        unharmed: tuple[dict[str, Any], Watcher, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def killed(*arguments: object) -> None:
             raise StoppedError
@@ -303,8 +319,7 @@ class TestPhases:
         watcher = Watcher()
         train(often, place, tmp_path / "2", watcher)
         assert watcher.rows == []
-        train(often, place, tmp_path / "1", Watcher())
-        assert encoder_bytes(tmp_path / "1") == encoder_bytes(tmp_path / "2")
+        assert encoder_bytes(unharmed[2]) == encoder_bytes(tmp_path / "2")
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.integers(1, 500))
