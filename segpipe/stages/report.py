@@ -74,6 +74,6 @@ STAGE = Stage(
     run,
     needs=("ingest", "evaluate"),
     may_use=("preprocess", "pretrain", "train", "qc", "infer"),
-    version=2,
+    version=3,
     identity=_printer,
 )
