@@ -15,6 +15,7 @@ from segpipe.dataset.prepare import PreparedSet
 from segpipe.imaging.volume import Volume
 from segpipe.predict.seen import Segmented
 from segpipe.predict.shapes import SHAPES, WEIGHTS, ShapeChecker
+from segpipe.quality.flag import FLAGS
 from segpipe.quality.known import PLAUSIBLE
 from segpipe.quality.usual import USUAL
 from segpipe.stages import infer, qc
@@ -65,9 +66,9 @@ def learned(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return place.run(tmp_path_factory.mktemp("qc") / "out")
 
 
-def test_it_leaves_two_files_and_says_how_well_shapes_are_redrawn(learned: Artifact) -> None:
+def test_it_leaves_shapes_and_flags_and_says_how_well_shapes_are_redrawn(learned: Artifact) -> None:
     left = {path.name for path in learned.path.iterdir()}
-    assert left == {SHAPES, WEIGHTS}
+    assert left == {SHAPES, WEIGHTS, FLAGS}
     assert not left & {USUAL}
     told = learned.summary
     assert told["shape_cases"] + told["shape_held_out"] == 8
@@ -85,14 +86,15 @@ def test_no_case_of_the_test_split_is_read(place: Place, learned: Artifact, tmp_
         assert (again.path / name).read_bytes() == (learned.path / name).read_bytes()
 
 
-def test_it_is_wanted_where_shapes_or_scans_are() -> None:
+def test_it_is_wanted_where_shapes_scans_or_flags_are() -> None:
     def wanted(**settings: Any) -> bool:
         given = {"ingest": {"source": {"kind": "msd", "root": "x"}}, "qc": settings}
         return qc.STAGE.wanted(qc.Settings.model_validate(given))
 
     assert wanted()
-    assert wanted(scans=False, shapes={"use": True})
-    assert not wanted(scans=False)
+    assert wanted(scans=False)
+    assert wanted(scans=False, shapes={"use": True}, flags={"use": False})
+    assert not wanted(scans=False, flags={"use": False})
 
 
 def test_infer_asks_it_of_every_case(place: Place, learned: Artifact) -> None:
