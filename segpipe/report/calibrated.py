@@ -20,6 +20,8 @@ FEW = 0.001
 """Share of the voxels, below which a bin is not drawn."""
 HONEST = 0.02
 """Mean gap of probability and frequency up to which neither is called too high."""
+DRAWN = 0.5
+"""Of two classes, the one with a larger probability is drawn."""
 NOTABLE = 0.1
 """ECE from which on it is worth a finding."""
 
@@ -50,26 +52,32 @@ def bins_of(material: Material) -> dict[str, Reliability]:
     return {name: one for name, one in found.items() if one.count.sum()}
 
 
-def gap(bins: Reliability) -> float:
-    """Return by how much probabilities are too high, in the mean over voxels."""
-    gaps = np.nan_to_num(bins.confidence - bins.frequency)
-    return float(gaps @ bins.count / bins.count.sum())
+def gap(bins: Reliability, above: float = 0.0) -> float:
+    """Return by how much probabilities are too high, in the mean over the voxels of bins above one; NaN without any."""
+    chosen = np.nan_to_num(bins.confidence) > above
+    gaps, count = np.nan_to_num(bins.confidence - bins.frequency)[chosen], bins.count[chosen]
+    return float(gaps @ count / count.sum()) if count.sum() else math.nan
 
 
 def sentence(name: str, bins: Reliability, dot: str = "voxel") -> str:
     """Return what is to be said of a structure: how far off, to which side, and one example; ``dot`` is a voxel."""
-    apart = gap(bins)
-    side = "neither too high nor too low" if abs(apart) <= HONEST else f"too {'high' if apart > 0 else 'low'}"
-    by = "" if abs(apart) <= HONEST else f" by {number(abs(apart), 2)}"
+    whole, drawn = gap(bins), gap(bins, DRAWN)
+    where = "" if math.isnan(drawn) else f", {_side(drawn)} where they pass one half"
     example = ""
-    sure = [at for at in range(len(bins.count)) if bins.confidence[at] > 0.5 and bins.count[at] > 0]
+    sure = [at for at in range(len(bins.count)) if bins.confidence[at] > DRAWN and bins.count[at] > 0]
     if sure:
         at = max(sure, key=lambda place: int(bins.count[place]))
         example = (
             f" Of {dot}s that were given {percent(round(float(bins.confidence[at]), 2))} on average, "
             f"{percent(round(float(bins.frequency[at]), 2))} are {name}."
         )
-    return f"{name}: probabilities are {side}{by} on the whole, off by {number(bins.ece, 2)} (ECE).{example}"
+    return f"{name}: probabilities are {_side(whole)} on the whole{where}, off by {number(bins.ece, 2)} (ECE).{example}"
+
+
+def _side(apart: float) -> str:
+    if abs(apart) <= HONEST:
+        return "neither too high nor too low"
+    return f"too {'high' if apart > 0 else 'low'} by {number(abs(apart), 2)}"
 
 
 def counted_how(material: Material) -> Iterator[str]:

@@ -31,3 +31,10 @@ def test_an_example_is_the_fullest_bin_above_one_half() -> None:
     given = np.concatenate([np.full(300, 0.9), np.full(20, 0.7), np.full(5000, 0.1)])
     truth = np.arange(len(given)) < 150
     assert "given 90\u202f% on average, 50\u202f% are front" in sentence("front", reliability(given, truth))
+
+
+def test_certainty_that_is_not_earned_is_told_where_it_lies() -> None:
+    given = np.concatenate([np.full(1000, 0.1), np.full(1000, 0.9)])
+    truth = np.concatenate([np.arange(1000) < 300, np.arange(1000) < 700])
+    said = sentence("front", reliability(given, truth))
+    assert "neither too high nor too low on the whole, too high by 0.20 where they pass one half" in said
