@@ -150,7 +150,7 @@ def main() -> None:
         for name, (recipe, settings) in rows.items():
             whole = [f"train.fit.seed={seed}", *options.settings, *settings]
             trainings[name].append(train(str(paths[recipe]), options.data, options.out, whole))
-            made = (options.out / "latest" / "model").resolve().parent
+            made = (options.out / "latest" / "model" / "model.json").resolve().parents[1]
             window = WindowConfig.model_validate(configs[recipe].get("infer", {}).get("window", {}))
             found[name].append(judged(options.out, made, window))
             print(json.dumps({"row": name, "seed": seed, **found[name][-1]}), file=sys.stderr, flush=True)

@@ -73,7 +73,7 @@ def train(config: str, data: Path, out: Path, settings: list[str]) -> Training:
     if done.returncode not in (0, 3):
         sys.exit(done.returncode)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    made = (out / "latest" / "model").resolve().parent
+    made = (out / "latest" / "model" / "model.json").resolve().parents[1]
     receipt, cost = made / "artifact.json", out / "cpu_seconds" / made.name
     summary = json.loads(receipt.read_text())["summary"]
     if not cost.exists():
