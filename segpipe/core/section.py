@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+
+from segpipe.core.errors import ArtifactError
+
+AnySection = TypeVar("AnySection", bound="Section")
 
 
 class Undeciding:
@@ -56,3 +60,26 @@ def members(menu: Any) -> Iterator[type[Section]]:
     """Yield the sections of a menu, ``Annotated[A | B, Field(discriminator="kind")]``."""
     options = get_args(get_args(menu)[0]) or (get_args(menu)[0],)
     yield from options
+
+
+def read_section(path: Path, kind: type[AnySection], mend: str) -> AnySection | None:
+    """Return a section that a JSON file holds; None where there is no such file.
+
+    Args:
+        path: Of the file.
+        kind: What it holds.
+        mend: What to do where it is damaged.
+
+    Raises:
+        ArtifactError: It is damaged, or from a later version.
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "JSON"
+        raise ArtifactError(f"{path}: damaged ({where}: {first['msg']}). {mend}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}). {mend}") from error

@@ -14,7 +14,7 @@ from segpipe.predict.seen import Checker, Segmented
 from segpipe.quality.checks import Check
 from segpipe.quality.confidence import UNDRAWN, Confidence, confidence_of
 from segpipe.quality.flag import FLAGS, PREDICTED, PREDICTED_ERROR, UNCERTAINTY, FlagsConfig, flag_of, read_flags
-from segpipe.quality.predicted import VALIDATION, DicePredictor, Predicted, read_held
+from segpipe.quality.predicted import DicePredictor, Predicted, held_in
 
 TRAINED_ON = "a network was trained on this very case"
 
@@ -66,8 +66,7 @@ def judge_of(folder: Path, checkers: Sequence[Checker], plan: Plan) -> Judge:
     Raises:
         ArtifactError: One of the files is damaged.
     """
-    held = [found for one in model_folders(folder) if (found := read_held(one / VALIDATION))]
-    return Judge(checkers, DicePredictor(held), plan, read_flags(folder / FLAGS))
+    return Judge(checkers, DicePredictor(held_in(model_folders(folder))), plan, read_flags(folder / FLAGS))
 
 
 def _uncertain(confidence: Mapping[str, Confidence]) -> list[Check]:

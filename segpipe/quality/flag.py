@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from segpipe.core.atomic import write_json
-from segpipe.core.errors import ArtifactError
-from segpipe.core.section import Section
+from segpipe.core.section import Section, read_section
 from segpipe.quality.checks import AGREEMENT, Check
 from segpipe.quality.known import FEW, PLAUSIBLE
 from segpipe.quality.predicted import Predicted
@@ -42,12 +41,12 @@ class FlagsConfig(Section):
         return self
 
 
-def flag_of(checks: Sequence[Check], predicted: Predicted | None, limits: FlagsConfig) -> Check:
+def flag_of(checks: Sequence[Check], predicted: Predicted, limits: FlagsConfig) -> Check:
     """Return the flag of a prediction: the worst of its reasons, which stand in its words; none: accept.
 
     Args:
         checks: All others of the case.
-        predicted: The Dice to expect; None where nobody asked for it.
+        predicted: The Dice to expect.
         limits: The borders.
     """
     reasons = [*_of_dice(predicted, limits), *_of_checks({one.name: one for one in checks}, limits)]
@@ -56,9 +55,7 @@ def flag_of(checks: Sequence[Check], predicted: Predicted | None, limits: FlagsC
     return Check(FLAG, float(worst), f"{NAMES[worst]}: {'; '.join(ordered)}" if ordered else NAMES[worst])
 
 
-def _of_dice(predicted: Predicted | None, limits: FlagsConfig) -> Iterator[tuple[int, str]]:
-    if predicted is None:
-        return
+def _of_dice(predicted: Predicted, limits: FlagsConfig) -> Iterator[tuple[int, str]]:
     for name in predicted.missing:
         yield 2, f"{name} is missing, which nearly every reference shows"
     mean, error = predicted.mean, predicted.error
@@ -95,11 +92,5 @@ def read_flags(path: Path) -> FlagsConfig | None:
     Raises:
         ArtifactError: It is damaged.
     """
-    try:
-        limits = FlagsConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise ArtifactError(f"{path}: damaged ({said}). Run the stage qc again, or take the file out.") from error
-    return limits if limits.use else None
+    limits = read_section(path, FlagsConfig, "Run the stage qc again, or take the file out.")
+    return limits if limits and limits.use else None

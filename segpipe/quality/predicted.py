@@ -1,18 +1,17 @@
 """The Dice to expect of a prediction, learned from cases that the network did not train on, and how far off it is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from segpipe.core.atomic import write_json
-from segpipe.core.errors import ArtifactError
-from segpipe.core.section import Section
+from segpipe.core.section import Section, read_section
 from segpipe.quality.confidence import Confidence
 from segpipe.quality.curve import Curve, rising
 
@@ -214,10 +213,9 @@ def read_held(path: Path) -> HeldOut | None:
     Raises:
         ArtifactError: It is damaged, or from a later version.
     """
-    try:
-        return HeldOut.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise ArtifactError(f"{path}: damaged ({said}). Export the model again, or take the file out.") from error
+    return read_section(path, HeldOut, "Export the model again, or take the file out.")
+
+
+def held_in(folders: Iterable[Path]) -> list[HeldOut]:
+    """Return what each network did on its held-out cases, as the folders of trainings or models tell."""
+    return [found for folder in folders if (found := read_held(folder / VALIDATION))]

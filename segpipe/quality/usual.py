@@ -7,11 +7,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from segpipe.core.atomic import write_json
-from segpipe.core.errors import ArtifactError
-from segpipe.core.section import Section
+from segpipe.core.section import Section, read_section
 from segpipe.quality.checks import Check
 from segpipe.quality.cloud import Cloud, border_of, cloud_of, share_beyond
 from segpipe.quality.statistics import CELLS, coarse_of, in_words, likeness_of, statistics_of
@@ -184,22 +182,7 @@ def read_usual(path: Path) -> UsualScans | None:
     Raises:
         ArtifactError: It is damaged, or from a later version.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}). Run the stage qc again, or take the file out."
-        ) from error
-    try:
-        return UsualScans.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ArtifactError(
-            f"{path}: damaged ({where or 'JSON'}: {first['msg']}). Run the stage qc again, or take the file out."
-        ) from error
+    return read_section(path, UsualScans, "Run the stage qc again, or take the file out.")
 
 
 def _amounts(names: Sequence[str], away: Figures) -> list[str]:

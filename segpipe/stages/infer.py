@@ -26,7 +26,7 @@ from segpipe.predict.shapes import load_shapes
 from segpipe.predict.window import WindowConfig
 from segpipe.quality.checks import CHECKS, read_checks, write_checks
 from segpipe.quality.flag import FLAGS, read_flags
-from segpipe.quality.predicted import VALIDATION, DicePredictor, HeldOut, read_held
+from segpipe.quality.predicted import DicePredictor, held_in
 from segpipe.quality.usual import DEVELOP, USUAL, read_usual
 from segpipe.score.boxes import whole_numbers
 from segpipe.score.calibration import Reliability, reliabilities
@@ -78,7 +78,7 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     checkers = checkers_of(inputs, work.device)
     if wanted.agreement:
         checkers = (AgreementChecker(dataset.header.labels), *checkers)
-    predictor = DicePredictor(held_of(models))
+    predictor = DicePredictor(held_in(models))
     flags = read_flags(folder / FLAGS) if (folder := inputs.get("qc")) else None
     if why := predictor.why_not:
         work.tell(f"no Dice is predicted: {why}")
@@ -131,11 +131,6 @@ def divide(
             chosen = without if parts.get(case.id) == OUT_OF_FOLD else together
             members.setdefault(chosen, []).append(case)
     return members, parts
-
-
-def held_of(models: Sequence[Path]) -> list[HeldOut]:
-    """Return what each network did on the cases that were held out from it."""
-    return [found for folder in models if (found := read_held(folder / VALIDATION))]
 
 
 def seen_by(models: Sequence[Path], chosen: Sequence[int]) -> set[str]:

@@ -17,7 +17,7 @@ GOOD = Predicted(0.9, 0.05, {"front": 0.9, "back": 0.9})
 NOTHING = Predicted(math.nan, math.nan, {}, (), "3 of 10 subjects to learn it from")
 
 
-def told(predicted: Predicted | None, *checks: Check, limits: FlagsConfig | None = None) -> str:
+def told(predicted: Predicted, *checks: Check, limits: FlagsConfig | None = None) -> str:
     found = flag_of(checks, predicted, limits or FlagsConfig())
     assert found.words.startswith(NAMES[int(found.value)])
     return found.words
