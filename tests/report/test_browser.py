@@ -1,5 +1,6 @@
 """The report in a real browser: a click on a case opens it, slices scroll, tables sort, and nothing is asked for."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,36 @@ def test_a_click_on_a_header_sorts_by_that_column_and_another_turns_it_round(ope
     assert header.get_attribute("aria-sort") == "ascending"
     header.press("Enter")
     assert values() == sorted(values(), reverse=True)
+
+
+def test_a_click_on_a_dot_opens_its_case(opened: Open) -> None:
+    tab = opened.tab
+    tab.wait_for_function("document.querySelector('.viewer .status').textContent.startsWith('Slices')")
+    held = json.loads(tab.locator("#volumes-data").text_content())["cases"]
+    first = held[int(tab.locator(".viewer select").input_value())]["c"]
+    dot = tab.locator(f"circle[data-c]:not([data-c='{first}'])").first
+    wanted = dot.get_attribute("data-c")
+    dot.click(force=True)
+    assert str(held[int(tab.locator(".viewer select").input_value())]["c"]) == wanted
+
+
+def test_pointing_at_a_row_marks_its_case_in_every_chart(opened: Open) -> None:
+    tab = opened.tab
+    row = tab.locator(".sortable tbody tr").nth(1)
+    row.hover()
+    marked = tab.locator("circle.hit")
+    assert marked.count() >= 8
+    assert {dot.get_attribute("data-c") for dot in marked.all()} == {row.get_attribute("data-c")}
+
+
+def test_sliders_cut_along_every_axis_and_each_plane_is_drawn(opened: Open) -> None:
+    tab = opened.tab
+    tab.wait_for_function("document.querySelector('.viewer .status').textContent.startsWith('Slices')")
+    for axis in range(3):
+        tab.locator(".axis input").nth(axis).fill("0")
+        assert status(tab).removeprefix("Slices ").split(" / ")[axis] == "1"
+    drawn = tab.evaluate("[...document.querySelectorAll('.viewer canvas')].map((one) => one.width * one.height > 1000)")
+    assert drawn == [True] * 3
 
 
 @pytest.mark.parametrize("width", [1920, 1366, 800])
