@@ -64,3 +64,13 @@ def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:
 def test_a_tracker_keeps_every_model_in_a_folder_of_its_own(tmp_path: Path) -> None:
     kept = keepsakes(trained(tmp_path, "fold 0", "fold 1"))
     assert set(kept) == {"train/fold0", "train/fold1"}
+
+
+def test_the_report_lies_there_as_a_page_and_where_it_was_printed_on_paper(tmp_path: Path) -> None:
+    folder = tmp_path / "report" / "only"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("page")
+    made = Inputs({"report": Artifact("report", "only", folder, {})})
+    assert not (publish(tmp_path, made) / "report.pdf").exists()
+    (folder / "report.pdf").write_text("paper")
+    assert (publish(tmp_path, made) / "report.pdf").read_text() == "paper"

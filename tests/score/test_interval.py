@@ -43,6 +43,13 @@ def test_it_is_the_textbooks_bootstrap_t() -> None:
     )
 
 
+def test_of_few_subjects_of_whom_most_are_alike_no_end_runs_away() -> None:
+    values = [1.0, 1.01, 1.0, 1.0, 1.0, 9.0]  # resamples without the last one hardly vary
+    _, farthest = stats.t.interval(1 - 0.05 / 10, 5, np.mean(values), stats.sem(values))
+    _, high = mean_interval(*alone(values))
+    assert max(values) * 0.9 < high <= farthest + 1e-9
+
+
 @settings(max_examples=60, deadline=None)
 @given(VALUES)
 def test_the_interval_contains_the_mean_and_warns_of_nothing(values: list[float]) -> None:
