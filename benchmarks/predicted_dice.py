@@ -93,6 +93,7 @@ def rows(folder: Path, dataset: Dataset) -> Iterator[tuple[str, list[float]]]:
             few, rest = ([unseen[place] for place in part] for part in (order[:size], order[size:]))
             draws.append(judged(learned(few, names), rest))
         yield f"clean, learned from {size}", list(np.nanmean(draws, axis=0))
+    yield f"clean test scans, learned from {len(develop)}", judged(learned(develop, names), clean)
     for kind in ("noise", "blur"):
         yield (
             f"{kind}, learned from {len(develop)}",
