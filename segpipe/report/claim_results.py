@@ -47,7 +47,8 @@ def explained(known: Evidence) -> Answer:
     """Answer item 31: why a prediction is trusted or not is told; why the network draws what it does, is not."""
     answer = Answer("absent", "Outlines are shown, which explain no decision.")
     if "quality" in known.chapters:
-        told = "Each prediction has its uncertainty, predicted Dice and flag with reasons"
+        dice = "its predicted Dice, " if known.material.judged.get("compared") else ""
+        told = f"Each prediction has its uncertainty, {dice}and a flag with reasons"
         answer = Answer("partly", f"{told}; what in the image decided is not explained.", "quality")
     return known.stated("explainability", otherwise=answer)
 

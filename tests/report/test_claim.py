@@ -138,6 +138,10 @@ def test_subgroups_and_quality_control_are_pointed_to_where_the_run_has_them(kno
     assert (found["30"].status, found["30"].place) == ("partly", "subgroups")
     assert "subgroups by site, how unusual scans fare and which predictions can be trusted" in found["30"].text
     assert (found["31"].status, found["31"].place) == ("partly", "quality")
+    assert "predicted Dice" not in found["31"].text, "none was predicted"
+    foretold = replace(material, judged={"flags": [], "compared": 3})
+    with_dice = checklist(replace(known, material=foretold, chapters=chapters))
+    assert "its predicted Dice, and a flag" in next(one.answer.text for one in with_dice if one.item.number == "31")
     assert "Dice by site stands under Subgroups" in found["36"].text
 
 
