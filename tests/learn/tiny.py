@@ -202,3 +202,7 @@ if __name__ == "__main__":
     else:
         lost = error_of(lambda: join(*map(Path, places)))
         (Path(places[0]) / f"lost.{os.environ['RANK']}.txt").write_text(lost)
+    # DistributedDataParallel keeps gloo's threads until the process ends, and at times PyTorch aborts over them there
+    # (github.com/pytorch/pytorch/issues/190489): what was to be shown is written by now
+    sys.stdout.flush()
+    os._exit(0)
