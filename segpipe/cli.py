@@ -7,6 +7,7 @@ import typer
 
 from segpipe import __version__, judging
 from segpipe.core.errors import Exit
+from segpipe.core.leaving import leaving_in_time
 from segpipe.core.machine import set_switches
 from segpipe.options import ConfigName, Data, Out, Pipeline, Settings, explained, places, read_config
 
@@ -204,4 +205,5 @@ def docs() -> None:
 def main() -> None:
     """Run the command line."""
     set_switches()
-    app(prog_name="segpipe")
+    with leaving_in_time():
+        app(prog_name="segpipe")

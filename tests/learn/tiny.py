@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.core.errors import SegpipeError
+from segpipe.core.leaving import leaving_in_time
 from segpipe.core.parallel import SerialExecutor
 from segpipe.core.stage import Workspace
 from segpipe.dataset.prepare import Prepared
@@ -197,12 +198,9 @@ def steadily(out: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     program, *places = sys.argv[1:]
-    if program == "steadily":
-        steadily(*map(Path, places))
-    else:
-        lost = error_of(lambda: join(*map(Path, places)))
-        (Path(places[0]) / f"lost.{os.environ['RANK']}.txt").write_text(lost)
-    # DistributedDataParallel keeps gloo's threads until the process ends, and at times PyTorch aborts over them there
-    # (github.com/pytorch/pytorch/issues/190489): what was to be shown is written by now
-    sys.stdout.flush()
-    os._exit(0)
+    with leaving_in_time():
+        if program == "steadily":
+            steadily(*map(Path, places))
+        else:
+            lost = error_of(lambda: join(*map(Path, places)))
+            (Path(places[0]) / f"lost.{os.environ['RANK']}.txt").write_text(lost)
