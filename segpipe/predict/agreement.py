@@ -45,15 +45,17 @@ def other_passes(segmenter: Segmenter, image: Volume, scan: Volume) -> Iterator[
 
     Of several networks, what each draws alone (the pairwise agreement of an ensemble's members is the most robust
     sign of a failure: Zenk et al., Medical Image Analysis 2025). Of one, what it draws of the image mirrored
-    left-right, where it has not been drawn so anyhow; else what it draws without any mirroring. None where a structure
-    is named for its side and has no partner on the other. Together they cost as much as the prediction did.
+    left-right, where it has not been drawn so anyhow; else what it draws of the image as it lies alone. None where a
+    structure is named for its side and has no partner on the other. Together they cost as much as the prediction did.
     """
     if len(segmenter.networks) > 1:
         for network in segmenter.networks:
             alone = replace(segmenter, networks=(network,), notes=())
             yield alone.labels(alone.drawn(image), scan)
-    elif segmenter.window.mirror_axes:
-        plain = replace(segmenter, window=segmenter.window.model_copy(update={"mirror_axes": ()}))
+    elif segmenter.window.views:
+        plain = replace(
+            segmenter, window=segmenter.window.model_copy(update={"mirror_axes": (), "quarter_turns": False})
+        )
         yield plain.labels(plain.drawn(image), scan)
     elif not segmenter.plan.labels.one_sided():
         flipped = Volume(np.flip(image.array, LEFT_RIGHT + 1), image.geometry)

@@ -44,11 +44,14 @@ class Segmenter:
     """What each model's file says of it, in the order of the networks; empty for networks that lie in no file."""
 
     def __post_init__(self) -> None:
-        """Refuse what would draw sides wrong.
+        """Refuse what would draw sides wrong, or cannot be drawn.
 
         Raises:
-            ConfigError: Images are to be mirrored left-right, and a structure is named for its side.
+            ConfigError: Images are to be mirrored left-right, and a structure is named for its side; or they are to be
+                turned by quarters, and tiles are not square.
         """
+        for network in self.networks:
+            self.window.refuse_unfit(network.spec, self.plan.patch)
         sided = [*self.plan.labels.mirror_names(), *self.plan.labels.one_sided()]
         if LEFT_RIGHT in self.window.mirror_axes and sided:
             raise ConfigError(

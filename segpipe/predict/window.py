@@ -12,11 +12,17 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
+from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
 from segpipe.imaging.mirror import mirrored
 from segpipe.nets.layers import Axes
 from segpipe.nets.precision import Precision, computing
-from segpipe.nets.unet import UNet
+from segpipe.nets.unet import UNet, UNetSpec
+
+PLANE = 2
+"""Axes of a picture."""
+TURNED = (2, 3)
+"""The axes of tiles (N, C, *P) that a quarter turn takes into each other."""
 
 
 class WindowConfig(Section):
@@ -28,8 +34,34 @@ class WindowConfig(Section):
     """Tiles at a time."""
     mirror_axes: tuple[NonNegativeInt, ...] = ()
     """Axes along which the image is also predicted flipped, and the results averaged (test-time augmentation)."""
+    quarter_turns: bool = False
+    """Whether 2D images are also predicted turned by quarters, and the results averaged. With `mirror_axes: [0, 1]`
+    these are all 8 ways to lay down a square: for pictures without an upside, such as microscopy."""
     precision: Precision = "auto"
     """As in training."""
+
+    @property
+    def views(self) -> bool:
+        """Whether an image is predicted more than once."""
+        return bool(self.mirror_axes) or self.quarter_turns
+
+    def refuse_unfit(self, spec: UNetSpec, patch: Axes) -> None:
+        """Refuse quarter turns where a turned tile is another tile.
+
+        Raises:
+            ConfigError: They are asked for in 3D, or tiles or the network's strides and kernels are not square.
+        """
+        if not self.quarter_turns:
+            return
+        if len(patch) != PLANE:
+            raise ConfigError("infer.window.quarter_turns is for 2D images, and these have 3 axes. Take it out.")
+        every = {"tiles": (patch,), "strides": spec.encoder.strides, "kernels": spec.encoder.kernels}
+        for name, shapes in every.items():
+            if odd := next((shape for shape in shapes if len(set(shape)) > 1), None):
+                raise ConfigError(
+                    f"infer.window.quarter_turns wants square {name}, and these are {'x'.join(map(str, odd))}. "
+                    "Take it out, or set preprocess.plan.patch for square tiles."
+                )
 
 
 @torch.inference_mode()
@@ -54,7 +86,7 @@ def predict_scores(network: UNet, image: NDArray[np.floating], patch: Axes, conf
     weight = torch.zeros(padded, device=device)
     for some in _chunks(starts, config.batch):
         tiles = torch.stack([framed[(slice(None), *_box(start, patch))] for start in some])
-        for start, scores in zip(some, _with_mirrors(network, tiles, config), strict=True):
+        for start, scores in zip(some, _from_all_sides(network, tiles, config), strict=True):
             place = _box(start, out)
             total[(slice(None), *place)] += scores.float() * blend
             weight[place] += blend
@@ -107,18 +139,30 @@ def _gaussian(size: Axes) -> Tensor:
     return weight.clamp_min(1e-5)
 
 
-def _with_mirrors(network: UNet, tiles: Tensor, config: WindowConfig) -> Tensor:
+def _from_all_sides(network: UNet, tiles: Tensor, config: WindowConfig) -> Tensor:
     device = tiles.device.type
-    sides = [axis + 2 for axis in config.mirror_axes if axis + 2 < tiles.ndim]
     total: Tensor | None = None
-    flips = [list(some) for count in range(len(sides) + 1) for some in itertools.combinations(sides, count)]
+    ways = _ways(config, tiles.ndim - 2)
     with computing(config.precision, device):
-        for flip in flips:
-            scores = network(tiles.flip(flip) if flip else tiles).float()
+        for flip, turns in ways:
+            seen = tiles.flip(flip) if flip else tiles
+            scores = network(seen.rot90(turns, TURNED) if turns else seen).float()
+            scores = scores.rot90(-turns, TURNED) if turns else scores
             scores = scores.flip(flip) if flip else scores
             total = scores if total is None else total + scores
     assert total is not None
-    return total / len(flips)
+    return total / len(ways)
+
+
+def _ways(config: WindowConfig, rank: int) -> list[tuple[list[int], int]]:
+    """Return each way to look at tiles (N, C, *P) once: axes to flip, and quarter turns after that."""
+    sides = sorted({axis + 2 for axis in config.mirror_axes if axis < rank})
+    flips = [list(some) for count in range(len(sides) + 1) for some in itertools.combinations(sides, count)]
+    if not config.quarter_turns:
+        return [(flip, 0) for flip in flips]
+    # half a turn is both flips
+    turns = range(2) if len(sides) == len(TURNED) else range(4)
+    return [(flip, turn) for flip in flips for turn in turns]
 
 
 def _box(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:

@@ -167,7 +167,9 @@ def ensembled(known: Evidence) -> Answer:
     if receipt("settings.infer.window") is None:
         return Answer("authors")
     count = len(known.material.trainings)
-    mirrored = " Predictions of mirrored images are averaged." if receipt("settings.infer.window.mirror_axes") else ""
+    views = {"mirrored": "settings.infer.window.mirror_axes", "turned": "settings.infer.window.quarter_turns"}
+    known_views = " and ".join(name for name, key in views.items() if receipt(key))
+    mirrored = f" Predictions of {known_views} images are averaged." if known_views else ""
     if count > 1:
         return Answer("run", f"Mean of the probabilities of {count} networks.{mirrored}", "methods")
     return Answer("run", f"None: a single network.{mirrored}", "methods")

@@ -1,7 +1,8 @@
 """The methods in sentences, written from the settings and the plan that this run went by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from segpipe.report import verdicts
 from segpipe.report.calibrated import counted_how
@@ -170,10 +171,18 @@ def _prediction(material: Material) -> Iterator[str]:
         f"Whole images were predicted in overlapping tiles ({percent(window.get('overlap', 0))} overlap) and written "
         "on the grid of their own input file."
     )
-    if axes := window.get("mirror_axes"):
-        yield f"Predictions of images mirrored along {along(axes, material.rank)} were averaged."
+    yield from views(window, material.rank)
     if names := receipt("settings.infer.clean.largest_only"):
         yield f"Of {listed(names)} only the largest connected part was kept."
+
+
+def views(window: Mapping[str, Any], rank: int) -> Iterator[str]:
+    """Yield from which sides each image was predicted, where it was more than one."""
+    axes = window.get("mirror_axes")
+    ways = [f"mirrored along {along(axes, rank)}"] if axes else []
+    ways += ["turned by quarters"] if window.get("quarter_turns") else []
+    if ways:
+        yield f"Predictions of images {listed(ways)} were averaged."
 
 
 def _evaluation(material: Material) -> Iterator[str]:

@@ -289,3 +289,9 @@ def test_images_are_not_mirrored_left_right_where_structures_have_sides(
     expected: Any = nullcontext() if fine else pytest.raises(ConfigError, match=f"'{names[0]}' names a side")
     with expected:
         Segmenter((threshold(plan),), plan, WindowConfig(mirror_axes=axes))
+
+
+def test_a_segmenter_refuses_quarter_turns_of_volumes() -> None:
+    plan = plan_of()
+    with pytest.raises(ConfigError, match="quarter_turns is for 2D images"):
+        Segmenter((threshold(plan),), plan, WindowConfig(quarter_turns=True))

@@ -228,6 +228,55 @@ def test_mirroring_a_network_that_sees_one_voxel_changes_nothing() -> None:
     assert torch.allclose(mirrored, whole(network, image), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("axes", "ways"), [((), 4), ((0,), 8), ((1,), 8), ((0, 1), 8)], ids=["turns alone", "one flip", "the other", "both"]
+)
+def test_quarter_turns_average_every_way_to_lay_down_a_square_once(axes: tuple[int, ...], ways: int) -> None:
+    network, image = padded(2), noise(1, 16, 16)
+    wanted = []
+    for flipped in range(1 + bool(axes)):
+        for turns in range(4):
+            seen = np.rot90(np.flip(image, 1) if flipped else image, turns, (1, 2))
+            back = whole(network, seen.copy()).rot90(-turns, (1, 2))
+            wanted.append(back.flip(1) if flipped else back)
+    found = predict_scores(
+        network, image, (16, 16), WindowConfig(mirror_axes=axes, quarter_turns=True, precision="fp32")
+    )
+    assert len(wanted) == ways
+    assert torch.allclose(found, torch.stack(wanted).mean(dim=0), atol=1e-5)
+    assert not torch.allclose(found, wanted[0], atol=1e-3)
+
+
+def test_a_turned_image_is_predicted_turned() -> None:
+    network, image = padded(2), noise(1, 40, 40)
+    config = WindowConfig(mirror_axes=(0, 1), quarter_turns=True, precision="fp32")
+    first = predict_scores(network, image, (16, 16), config)
+    turned = predict_scores(network, np.rot90(image, 1, (1, 2)), (16, 16), config)
+    assert torch.allclose(turned, first.rot90(1, (1, 2)), atol=1e-5)
+
+
+def square(strides: tuple[int, int], kernel: tuple[int, int]) -> UNet:
+    return UNetConfig(features=2).spec(1, 2, (strides,), (kernel, (3, 3))).build()
+
+
+@pytest.mark.parametrize(
+    ("network", "patch", "message"),
+    [
+        (padded(3), (16, 16, 16), "is for 2D images, and these have 3 axes"),
+        (padded(2), (16, 24), "wants square tiles, and these are 16x24"),
+        (square((2, 1), (3, 3)), (16, 16), "wants square strides, and these are 2x1"),
+        (square((2, 2), (3, 1)), (16, 16), "wants square kernels, and these are 3x1"),
+    ],
+    ids=["volumes", "tiles", "strides", "kernels"],
+)
+def test_quarter_turns_are_refused_where_a_turned_tile_is_another(
+    network: UNet, patch: tuple[int, ...], message: str
+) -> None:
+    WindowConfig().refuse_unfit(network.spec, patch)
+    with pytest.raises(ConfigError, match=message):
+        WindowConfig(quarter_turns=True).refuse_unfit(network.spec, patch)
+
+
 def test_an_axis_that_the_image_has_not_is_no_mirror() -> None:
     network, image = padded(2), noise(1, 16, 16)
     found = predict_scores(network, image, (16, 16), WindowConfig(mirror_axes=(2,), precision="fp32"))

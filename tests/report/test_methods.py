@@ -1,6 +1,9 @@
 """The methods in sentences: what was done, and nothing else."""
 
+import pytest
+
 from segpipe.report.material import Receipt
+from segpipe.report.methods import views
 from segpipe.report.methods_training import augmentation
 from segpipe.report.wording import percent
 
@@ -17,3 +20,19 @@ def test_shares_are_told_where_no_list_is_given() -> None:
 def test_a_list_of_transforms_is_told_in_its_order_and_nothing_beside_it() -> None:
     text = told({"spatial": 0.5, "albumentations": [{"D4": {}}, {"OneOf": {"transforms": [{"Blur": {}}], "p": 0.5}}]})
     assert text == "Patches were varied by transforms of albumentations, in this order: D4 and OneOf (p 0.5)."
+
+
+@pytest.mark.parametrize(
+    ("window", "wanted"),
+    [
+        ({"mirror_axes": [], "quarter_turns": False}, []),
+        ({"mirror_axes": [0]}, ["Predictions of images mirrored along x were averaged."]),
+        ({"quarter_turns": True}, ["Predictions of images turned by quarters were averaged."]),
+        (
+            {"mirror_axes": [0, 1], "quarter_turns": True},
+            ["Predictions of images mirrored along x and y and turned by quarters were averaged."],
+        ),
+    ],
+)
+def test_the_sides_that_an_image_was_predicted_from_are_told(window: dict[str, object], wanted: list[str]) -> None:
+    assert list(views(window, 2)) == wanted
