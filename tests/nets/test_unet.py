@@ -106,7 +106,6 @@ def test_the_config_of_isbi_2012_builds_the_published_network() -> None:
     assert all(parameter.ndim == 1 or name.endswith("weight") for name, parameter in network.named_parameters())
     assert network.encoder.dropout.p == config.model.dropout > 0
     assert config.model.first_weights == spec.encoder.first_weights == "he_2015"
-    assert (config.train.optim.momentum, config.train.optim.nesterov) == (0.99, False)
     assert isinstance(config.preprocess.weight, BorderWeight)
     assert (config.preprocess.weight.w0, config.preprocess.weight.sigma_voxels) == (10, 5)
     assert config.preprocess.plan.batch == 1
