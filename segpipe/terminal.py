@@ -22,9 +22,12 @@ from segpipe.core.errors import Exit
 from segpipe.core.stage import Artifact, Inputs, Summary
 from segpipe.latest import KEPT, LATEST
 from segpipe.pipeline import Told
+from segpipe.score.summary import OVERALL
 from segpipe.score.table import known_name
 from segpipe.steps import Step
 
+MAIN = ("dice", "hd95_mm", "vrand", "vinfo", "pixel_error")
+"""Metrics in the table at the end; the last three where objects are told apart."""
 SHOWN = 20
 
 
@@ -112,8 +115,11 @@ class Terminal(Told):
             "cases",
         ):
             table.add_column(column, justify="left" if column in ("structure", "metric") else "right")
+        one = len({row["label"] for row in summary["scores"]} - {OVERALL}) == 1
         for row in summary["scores"]:
-            if known_name(row["metric"]) in ("dice", "hd95_mm") and row["mean"] is not None:
+            if one and row["label"] == OVERALL:
+                continue  # the mean over one structure is that structure
+            if known_name(row["metric"]) in MAIN and row["mean"] is not None:
                 between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
                 table.add_row(
                     row["label"],
