@@ -115,9 +115,9 @@ class Terminal(Told):
             "cases",
         ):
             table.add_column(column, justify="left" if column in ("structure", "metric") else "right")
-        one = len({row["label"] for row in summary["scores"]} - {OVERALL}) == 1
+        single = len({row["label"] for row in summary["scores"]} - {OVERALL}) == 1
         for row in summary["scores"]:
-            if one and row["label"] == OVERALL:
+            if single and row["label"] == OVERALL:
                 continue  # the mean over one structure is that structure
             if known_name(row["metric"]) in MAIN and row["mean"] is not None:
                 between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"

@@ -52,10 +52,8 @@ def other_passes(segmenter: Segmenter, image: Volume, scan: Volume) -> Iterator[
         for network in segmenter.networks:
             alone = replace(segmenter, networks=(network,), notes=())
             yield alone.labels(alone.drawn(image), scan)
-    elif segmenter.window.views:
-        plain = replace(
-            segmenter, window=segmenter.window.model_copy(update={"mirror_axes": (), "quarter_turns": False})
-        )
+    elif (upright := segmenter.window.upright()) != segmenter.window:
+        plain = replace(segmenter, window=upright)
         yield plain.labels(plain.drawn(image), scan)
     elif not segmenter.plan.labels.one_sided():
         flipped = Volume(np.flip(image.array, LEFT_RIGHT + 1), image.geometry)

@@ -40,10 +40,9 @@ class WindowConfig(Section):
     precision: Precision = "auto"
     """As in training."""
 
-    @property
-    def views(self) -> bool:
-        """Whether an image is predicted more than once."""
-        return bool(self.mirror_axes) or self.quarter_turns
+    def upright(self) -> "WindowConfig":
+        """Return the same, with an image predicted once only, as it lies."""
+        return self.model_copy(update={"mirror_axes": (), "quarter_turns": False})
 
     def refuse_unfit(self, spec: UNetSpec, patch: Axes) -> None:
         """Refuse quarter turns where a turned tile is another tile.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from segpipe.report.evidence import Answer, Evidence
+from segpipe.report.methods import views
 from segpipe.report.wording import counted, listed, number
 
 Rule = Callable[[Evidence], Answer]
@@ -164,12 +165,9 @@ def selected(known: Evidence) -> Answer:
 def ensembled(known: Evidence) -> Answer:
     """Answer item 27."""
     receipt = known.material.receipt("infer")
-    if receipt("settings.infer.window") is None:
+    window = receipt("settings.infer.window")
+    if window is None:
         return Answer("authors")
     count = len(known.material.trainings)
-    views = {"mirrored": "settings.infer.window.mirror_axes", "turned": "settings.infer.window.quarter_turns"}
-    known_views = " and ".join(name for name, key in views.items() if receipt(key))
-    mirrored = f" Predictions of {known_views} images are averaged." if known_views else ""
-    if count > 1:
-        return Answer("run", f"Mean of the probabilities of {count} networks.{mirrored}", "methods")
-    return Answer("run", f"None: a single network.{mirrored}", "methods")
+    first = f"Mean of the probabilities of {count} networks." if count > 1 else "None: a single network."
+    return Answer("run", " ".join([first, *views(window, known.material.rank)]), "methods")

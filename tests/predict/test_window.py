@@ -228,10 +228,8 @@ def test_mirroring_a_network_that_sees_one_voxel_changes_nothing() -> None:
     assert torch.allclose(mirrored, whole(network, image), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("axes", "ways"), [((), 4), ((0,), 8), ((1,), 8), ((0, 1), 8)], ids=["turns alone", "one flip", "the other", "both"]
-)
-def test_quarter_turns_average_every_way_to_lay_down_a_square_once(axes: tuple[int, ...], ways: int) -> None:
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1)], ids=["turns alone", "one flip", "the other", "both"])
+def test_quarter_turns_average_every_way_to_lay_down_a_square_once(axes: tuple[int, ...]) -> None:
     network, image = padded(2), noise(1, 16, 16)
     wanted = []
     for flipped in range(1 + bool(axes)):
@@ -242,7 +240,6 @@ def test_quarter_turns_average_every_way_to_lay_down_a_square_once(axes: tuple[i
     found = predict_scores(
         network, image, (16, 16), WindowConfig(mirror_axes=axes, quarter_turns=True, precision="fp32")
     )
-    assert len(wanted) == ways
     assert torch.allclose(found, torch.stack(wanted).mean(dim=0), atol=1e-5)
     assert not torch.allclose(found, wanted[0], atol=1e-3)
 
