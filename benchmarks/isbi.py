@@ -100,6 +100,8 @@ def judged(out: Path, made: Path, window: WindowConfig) -> dict[str, Any]:
     return {
         "test": {score: tables["test"][limit][score] for score, limit in chosen.items()},
         "test_at_half": tables["test"][HALF],
+        "validation": {score: tables["validation"][limit][score] for score, limit in chosen.items()},
+        "validation_at_half": tables["validation"][HALF],
         "thresholds": chosen,
         "test_slices": splits["test"],
         "judging_cpu_s": time.process_time() - began,

@@ -1,8 +1,9 @@
 """The whole configuration: YAML and dotted overrides -> one typed value."""
 
 import difflib
+import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -22,6 +23,8 @@ from segpipe.stages.qc import QcConfig
 from segpipe.stages.report import ReportConfig
 from segpipe.stages.train import TrainConfig
 from segpipe.tracking import TrackingConfig
+
+logger = logging.getLogger(__name__)
 
 KIND = "kind"
 DATA = "ingest.source.root"
@@ -83,7 +86,7 @@ class Config(Section):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration in a YAML file with ``key.sub=value`` texts laid over it.
 
-    An override that changes a ``kind`` starts that section afresh.
+    An override that changes a ``kind`` starts that section afresh; a warning names the file's settings that this drops.
 
     Raises:
         ConfigError: A key or value is wrong; the text names each, and what it might have been.
@@ -100,7 +103,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: expected sections such as 'ingest:' and 'train:', found {type(tree).__name__}.")
     # kinds first: they may start a section afresh, whichever order they were given in
     for text in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith(f".{KIND}")):
-        _lay_over(tree, text)
+        _lay_over(tree, text, {other.partition("=")[0] for other in overrides})
     return validated(tree, str(path))
 
 
@@ -118,7 +121,7 @@ def validated(tree: Mapping[str, Any], where: str) -> Config:
         raise ConfigError(f"{where}: {len(lines)} {plural} wrong: " + "; ".join(lines)) from error
 
 
-def _lay_over(tree: dict[str, Any], text: str) -> None:
+def _lay_over(tree: dict[str, Any], text: str, set_anew: Collection[str]) -> None:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
         raise ConfigError(f"'{text}': a setting is written key=value, as in train.fit.steps=500.")
@@ -136,6 +139,9 @@ def _lay_over(tree: dict[str, Any], text: str) -> None:
     if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
         parsed = float(parsed)  # YAML 1.1 takes 1e-3 for a word
     if last == KIND and node.get(KIND, parsed) != parsed:
+        section = key.removesuffix(f".{KIND}")
+        if dropped := [name for name in node if name != KIND and f"{section}.{name}" not in set_anew]:
+            logger.warning("%s starts %s afresh, without the config's %s.", text, section, ", ".join(dropped))
         node.clear()
     node[last] = parsed
 

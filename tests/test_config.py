@@ -146,6 +146,22 @@ def test_another_kind_starts_a_section_afresh(tmp_path: Path) -> None:
     assert moved.model_dump(mode="json") == {"kind": "msd", "root": "other"}
 
 
+def test_settings_that_another_kind_drops_are_told_and_those_set_anew_are_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "ingest: {source: {kind: msd, root: data}}\n"
+        "preprocess: {weight: {kind: border, w0: 3, sigma_voxels: 2, balance: true}}\n"
+    )
+    load_config(path, ["ingest.source.root=other", "ingest.source.kind=nnunet"])
+    assert caplog.messages == []
+    load_config(path, ["preprocess.weight.kind=class_balance"])
+    (said,) = caplog.messages
+    assert said.startswith("preprocess.weight.kind=class_balance starts preprocess.weight afresh")
+    assert "w0, sigma_voxels, balance" in said
+
+
 def test_the_same_kind_leaves_a_section_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
