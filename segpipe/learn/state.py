@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segpipe.core.errors import ArtifactError
 from segpipe.learn import ranks
-from segpipe.learn.optim import OptimConfig, Pace, keep_pace, make_optimizer
+from segpipe.learn.optim import OptimConfig, Pace, make_optimizer
 from segpipe.nets.checkpoint import load_tensors, save_tensors
 
 SUFFIX = ".safetensors"
@@ -33,11 +33,7 @@ class State:
     def of(cls, task: nn.Module, config: OptimConfig, pace: Pace | None = None) -> Self:
         """Return the state before the first step; a part of the task may go more slowly than the rest."""
         average = copy.deepcopy(task).eval().requires_grad_(requires_grad=False)
-        state = cls(task, average, make_optimizer(task, config, pace))
-        if pace:
-            # whoever sets the rate of a step, sets that of all groups: theirs is lowered last of all
-            state.optimizer.register_step_pre_hook(lambda optimizer, *_: keep_pace(optimizer, state.step))
-        return state
+        return cls(task, average, make_optimizer(task, config, pace))
 
     def save(self, path: Path) -> None:
         """Write everything to one file."""

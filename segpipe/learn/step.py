@@ -12,7 +12,7 @@ from segpipe.learn import ranks
 from segpipe.learn.augment import augmented
 from segpipe.learn.batches import Batch
 from segpipe.learn.blame import why_not_finite
-from segpipe.learn.optim import rate_at
+from segpipe.learn.optim import keep_pace, rate_at
 from segpipe.learn.recipe import Recipe
 from segpipe.learn.state import State
 from segpipe.nets.precision import computing
@@ -47,6 +47,7 @@ def train_step(
     rate = rate_at(state.step, config.steps, recipe.optim)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
+    keep_pace(state.optimizer, state.step)
     state.task.train()
     torch.manual_seed((config.seed * 1_000_003 + state.step) * 1_009 + ranks.rank())  # dropout, also when resumed
     with span(AUGMENTATION):

@@ -1,0 +1,66 @@
+"""Muon: updates of kernels whose singular values are all alike; AdamW for every other parameter."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ORTHOGONAL = "orthogonal"
+"""What a group of parameters is told: whether its updates are made orthogonal."""
+MOMENTUM = 0.95
+ROUNDS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic: chosen to lift small singular values fast, not to end at one exactly."""
+RMS = 0.2
+"""Root mean square of an update at a rate of one: about that of AdamW."""
+TINY = 1e-7
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, except for groups with ``orthogonal`` set: theirs is the momentum made orthogonal (Jordan et al. 2024).
+
+    https://kellerjordan.github.io/posts/muon: Nesterov momentum, then five rounds of a Newton-Schulz iteration. A
+    kernel (out, in, *K) is taken as a matrix of ``out`` rows. Updates are scaled to the size of AdamW's, so that one
+    learning rate and one decay serve both (Liu et al. 2025, arXiv 2502.16982, 2.2). PyTorch's own Muon is the same
+    for matrices, and takes no kernels.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(groups, lr=lr, betas=betas, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update all parameters; the gradients of the orthogonal groups are used up."""
+        for group in self.param_groups:
+            if group.get(ORTHOGONAL):
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._update(parameter, parameter.grad, group["lr"], group["weight_decay"])
+                        parameter.grad = None  # AdamW passes over it
+        return super().step(closure)  # type: ignore[no-any-return]
+
+    def _update(self, kernel: Tensor, gradient: Tensor, rate: float, decay: float) -> None:
+        state = self.state[kernel]
+        if not state:
+            state["step"] = torch.zeros(())  # AdamW asks for it when a state is loaded
+            state["momentum"] = torch.zeros_like(kernel)
+        state["step"] += 1
+        state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        ahead = gradient.lerp(state["momentum"], MOMENTUM)
+        rows = ahead.movedim(1, -1).flatten(1)  # channels last, as in memory; the order of columns changes nothing
+        update = orthogonal(rows).reshape(-1, *kernel.shape[2:], kernel.shape[1]).movedim(-1, 1)
+        kernel.mul_(1 - rate * decay)
+        kernel.add_(update.to(kernel.dtype), alpha=-rate * RMS * max(rows.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return about U V^T of a matrix U S V^T (M, N), in bfloat16: singular values come to lie in 0.7 to 1.2."""
+    first, third, fifth = COEFFICIENTS
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = (matrix if wide else matrix.T).bfloat16()
+    x = x / x.norm().clamp(min=TINY)
+    for _ in range(ROUNDS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
+    return x if wide else x.T
