@@ -94,6 +94,9 @@ def _run_pipeline(spec: PipelineSpec, config: Config, told: Told, name: str, onl
             _run_stage(stage, run, only)
             if stage == "ingest" and config.run.strict and stage in run.made:
                 _refuse_quarantine(run.made[stage])
+            if stage == "preprocess" and stage in run.made:
+                for step in to_make:
+                    step.stage.foresee(step.settings, run.results)
         well = True
     finally:
         tracker.end(keepsakes(run.results), well=well)

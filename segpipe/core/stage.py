@@ -127,6 +127,10 @@ def always(settings: Any) -> bool:
     return True
 
 
+def nothing_to_refuse(settings: Any, inputs: Inputs) -> None:
+    """Accept all settings until the stage is run."""
+
+
 @dataclass(frozen=True)
 class Stage(Generic[S]):
     """A named function from settings and input artifacts to one output folder."""
@@ -148,3 +152,6 @@ class Stage(Generic[S]):
     """What else decides the output: for ingest, the listing of the source files."""
     wanted: Callable[[S], bool] = always
     """Whether the settings ask for it; where they do not, a pipeline goes on without."""
+    foresee: Callable[[S, Inputs], None] = nothing_to_refuse
+    """Raises ConfigError for settings that cannot work, by the names and sizes that ingest and preprocess found. It is
+    called once these are there: nobody should wait for a training to be told of a slip in a later section."""

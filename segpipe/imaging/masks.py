@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
 
 
@@ -54,6 +55,17 @@ class CleanUp(Section):
 
     largest_only: tuple[str, ...] = ()
     """Names of structures of which only the largest connected part is kept."""
+
+    def refuse_unknown(self, names: Sequence[str]) -> None:
+        """Check that every structure to clean is one of ``names``.
+
+        Raises:
+            ConfigError: One is not.
+        """
+        if unknown := [name for name in self.largest_only if name not in names]:
+            raise ConfigError(
+                f"infer.clean.largest_only: no structure is named '{unknown[0]}'. There are: {', '.join(names)}."
+            )
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -9,7 +9,8 @@ import numpy as np
 from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.volume import Volume
 from segpipe.predict.seen import Segmented
-from segpipe.predict.segmenter import LEFT_RIGHT, Segmenter
+from segpipe.predict.segmenter import Segmenter
+from segpipe.predict.window import LEFT_RIGHT
 from segpipe.quality.checks import AGREEMENT, Check
 from segpipe.quality.known import dice_of
 

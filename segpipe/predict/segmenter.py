@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.core.errors import ArtifactError, ConfigError, DataError
+from segpipe.core.errors import ArtifactError, DataError
 from segpipe.core.fingerprint import canonical
 from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import prepare_image
@@ -22,8 +22,6 @@ from segpipe.predict.window import WindowConfig, predict_scores
 
 SHARED = ("spacing", "normalise", "channels", "labels", "reading", "target", "patch")
 """What the plans of models must agree on before their scores can be averaged."""
-LEFT_RIGHT = 0
-"""The axis of a prepared image that runs from left to right."""
 SHOWN = 80
 """Letters of a value that a message shows."""
 
@@ -48,16 +46,14 @@ class Segmenter:
 
         Raises:
             ConfigError: Images are to be mirrored left-right, and a structure is named for its side; or they are to be
-                turned by quarters, and tiles are not square.
+                turned by quarters, and tiles are not square; or a structure that is to be cleaned is none of the
+                model's.
         """
         for network in self.networks:
-            self.window.refuse_unfit(network.spec, self.plan.patch)
-        sided = [*self.plan.labels.mirror_names(), *self.plan.labels.one_sided()]
-        if LEFT_RIGHT in self.window.mirror_axes and sided:
-            raise ConfigError(
-                f"infer.window.mirror_axes holds axis 0 (left-right), but '{sided[0]}' names a side: in a mirrored "
-                "image it would be drawn on the other one. Take the 0 out."
-            )
+            encoder = network.spec.encoder
+            self.window.refuse_unfit(self.plan.patch, encoder.strides, encoder.kernels)
+        self.window.refuse_turned_sides(self.plan.labels)
+        self.clean.refuse_unknown(self.plan.labels.names)
 
     @classmethod
     def load(
@@ -112,10 +108,7 @@ class Segmenter:
 
         Raises:
             DataError: The scan has another number of channels than the training images, or is not finite.
-            ConfigError: A structure that is to be cleaned is none of the model's.
         """
-        if unknown := [name for name in self.clean.largest_only if name not in self.plan.labels.names]:
-            raise ConfigError(f"clean.largest_only: no structure is named '{unknown[0]}'. Take it out.")
         return self.labels(self.scores(scan), scan)
 
     def scores(self, scan: Volume) -> Volume:

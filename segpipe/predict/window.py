@@ -14,11 +14,14 @@ from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
+from segpipe.imaging.labels import LabelSet
 from segpipe.imaging.mirror import mirrored
 from segpipe.nets.layers import Axes
 from segpipe.nets.precision import Precision, computing
-from segpipe.nets.unet import UNet, UNetSpec
+from segpipe.nets.unet import UNet
 
+LEFT_RIGHT = 0
+"""The axis of a prepared image that runs from left to right."""
 PLANE = 2
 """Axes of a picture."""
 TURNED = (2, 3)
@@ -44,7 +47,7 @@ class WindowConfig(Section):
         """Return the same, with an image predicted once only, as it lies."""
         return self.model_copy(update={"mirror_axes": (), "quarter_turns": False})
 
-    def refuse_unfit(self, spec: UNetSpec, patch: Axes) -> None:
+    def refuse_unfit(self, patch: Axes, strides: Sequence[Axes], kernels: Sequence[Axes]) -> None:
         """Refuse quarter turns where a turned tile is another tile.
 
         Raises:
@@ -54,13 +57,25 @@ class WindowConfig(Section):
             return
         if len(patch) != PLANE:
             raise ConfigError("infer.window.quarter_turns is for 2D images, and these have 3 axes. Take it out.")
-        every = {"tiles": (patch,), "strides": spec.encoder.strides, "kernels": spec.encoder.kernels}
-        for name, shapes in every.items():
+        for name, shapes in {"tiles": (patch,), "strides": strides, "kernels": kernels}.items():
             if odd := next((shape for shape in shapes if len(set(shape)) > 1), None):
                 raise ConfigError(
                     f"infer.window.quarter_turns wants square {name}, and these are {'x'.join(map(str, odd))}. "
                     "Take it out, or set preprocess.plan.patch for square tiles."
                 )
+
+    def refuse_turned_sides(self, labels: LabelSet) -> None:
+        """Refuse a mirrored left-right axis where a structure is named for its side.
+
+        Raises:
+            ConfigError: One is.
+        """
+        sided = [*labels.mirror_names(), *labels.one_sided()]
+        if LEFT_RIGHT in self.mirror_axes and sided:
+            raise ConfigError(
+                f"infer.window.mirror_axes holds axis 0 (left-right), but '{sided[0]}' names a side: in a mirrored "
+                "image it would be drawn on the other one. Take the 0 out."
+            )
 
 
 @torch.inference_mode()

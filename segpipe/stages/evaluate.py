@@ -117,7 +117,6 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     """Score every labelled prediction; summarise over subjects."""
     dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
     config = settings.evaluate
-    check_structures(config.metrics, dataset.header.labels.names)
     parts: dict[str, str] = json.loads((inputs["infer"] / "held_out.json").read_text())
     infer = inputs["infer"]
     bins = read_reliability(infer / RELIABILITY)
@@ -133,6 +132,16 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
             advance(1)
     checks = read_checks(infer / CHECKS) if (infer / CHECKS).is_file() else {}
     return write_figures(work.path, dataset, results, parts, config, Known(bins, checks))
+
+
+def foresee(settings: Settings, inputs: Inputs) -> None:
+    """Refuse to measure structures that there are not.
+
+    Raises:
+        ConfigError: One is named.
+    """
+    dataset = Dataset.open(inputs["ingest"], settings.ingest.source.folder)
+    check_structures(settings.evaluate.metrics, dataset.header.labels.names)
 
 
 def write_figures(
@@ -260,4 +269,4 @@ def _detections(rows: list[Row]) -> list[dict[str, object]]:
     return found
 
 
-STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=4)
+STAGE = Stage("evaluate", Settings, run, needs=("ingest", "infer"), spread=("seed",), version=4, foresee=foresee)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from segpipe.core.atomic import write_json
-from segpipe.core.errors import ConfigError, DataError, SegpipeError
+from segpipe.core.errors import DataError, SegpipeError
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
 from segpipe.dataset.load import load_image, load_labels
@@ -89,8 +89,6 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
         for chosen, cases in members.items():
             folders = [models[index] / "model" for index in chosen]
             segmenter = Segmenter.of(folders, work.device, wanted.window, wanted.clean)
-            if unknown := set(wanted.clean.largest_only) - set(segmenter.plan.labels.names):
-                raise ConfigError(f"infer.clean.largest_only: no structure is named {sorted(unknown)[0]}. Take it out.")
             judge = Judge(checkers, predictor, segmenter.plan, flags, dataset.subjects, seen_by(models, chosen))
             for case in cases:
                 try:
@@ -105,6 +103,18 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     learned = {} if predictor.why_not else {"dice_learned_from": len(predictor.residuals)}
     done = {"cases": sum(map(len, members.values())) - len(failed), "failed": len(failed)} | learned
     return done | (counts if len(models) > 1 else {})
+
+
+def foresee(settings: Settings, inputs: Inputs) -> None:
+    """Refuse a window or a cleaning that the network to be trained could not have.
+
+    Raises:
+        ConfigError: A structure is named that there is not, or images would be turned or mirrored wrongly.
+    """
+    plan = Plan.model_validate_json((inputs["preprocess"] / "plan.json").read_text())
+    settings.infer.window.refuse_unfit(plan.patch, plan.topology.strides, plan.topology.kernels)
+    settings.infer.window.refuse_turned_sides(plan.labels)
+    settings.infer.clean.refuse_unknown(plan.labels.names)
 
 
 def divide(
@@ -207,5 +217,12 @@ def _gather(work: Workspace) -> None:
 
 
 STAGE = Stage(
-    "infer", Settings, run, needs=("ingest", "train"), may_use=("pretrain", "qc"), spread=("seed",), version=4
+    "infer",
+    Settings,
+    run,
+    needs=("ingest", "train"),
+    may_use=("pretrain", "qc"),
+    spread=("seed",),
+    version=4,
+    foresee=foresee,
 )

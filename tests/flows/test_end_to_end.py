@@ -75,6 +75,27 @@ def test_a_run_makes_every_stage_and_prints_where_everything_lies(finished: tupl
         assert str(out / "latest" / name) in printed
 
 
+@pytest.mark.parametrize(
+    ("slip", "words"),
+    [
+        ("infer.clean.largest_only=[liver]", "infer.clean.largest_only: no structure is named 'liver'. There are: "),
+        ("infer.window.quarter_turns=true", "quarter_turns is for 2D images"),
+        ("evaluate.metrics.centreline=[vein]", "evaluate.metrics.centreline: no structure is named 'vein'"),
+    ],
+)
+def test_a_slip_in_a_later_section_is_told_before_training(cohort: Path, tmp_path: Path, slip: str, words: str) -> None:
+    done = run_small(cohort, tmp_path, slip)
+    assert done.code == 2
+    assert words in done.err
+    assert made(done.out) == {"ingest", "preprocess"}
+    assert not (tmp_path / "train").exists()
+
+
+def test_a_slip_in_a_section_of_no_stage_that_is_run_does_no_harm(cohort: Path, tmp_path: Path) -> None:
+    done = run_small(cohort, tmp_path, "evaluate.metrics.centreline=[vein]", "--pipeline", "prepare")
+    assert done.code == 0, done.err
+
+
 def test_a_run_tells_of_every_segmented_scan_how_unusual_it_is(finished: tuple[Path, str]) -> None:
     latest = finished[0] / "latest"
     checks = read_checks(latest / "checks.csv")

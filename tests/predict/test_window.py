@@ -269,9 +269,9 @@ def square(strides: tuple[int, int], kernel: tuple[int, int]) -> UNet:
 def test_quarter_turns_are_refused_where_a_turned_tile_is_another(
     network: UNet, patch: tuple[int, ...], message: str
 ) -> None:
-    WindowConfig().refuse_unfit(network.spec, patch)
+    WindowConfig().refuse_unfit(patch, network.spec.encoder.strides, network.spec.encoder.kernels)
     with pytest.raises(ConfigError, match=message):
-        WindowConfig(quarter_turns=True).refuse_unfit(network.spec, patch)
+        WindowConfig(quarter_turns=True).refuse_unfit(patch, network.spec.encoder.strides, network.spec.encoder.kernels)
 
 
 def test_an_axis_that_the_image_has_not_is_no_mirror() -> None:
