@@ -49,6 +49,17 @@ def network(material: Material) -> Iterator[str]:
         yield f"Of the channels in the middle, {percent(encoder['dropout'])} were dropped in training."
 
 
+def optimiser(optim: Mapping[str, Any]) -> str:
+    """Return the optimiser in words: ``SGD with a momentum of 0.9,``."""
+    match optim.get("kind"):
+        case "muon":
+            return "Muon for the convolutions between feature maps and AdamW for all else,"
+        case "sgd":
+            return f"SGD with a{' Nesterov' if optim.get('nesterov') else ''} momentum of {optim.get('momentum', 0):g},"
+        case kind:
+            return kind_words(kind)
+
+
 def training(material: Material) -> Iterator[str]:
     """Yield what is said of how it was trained; nothing where it was not."""
     receipt = material.receipt("train")
@@ -65,7 +76,7 @@ def training(material: Material) -> Iterator[str]:
         + f" (seed {fit.get('seed')}, precision {fit.get('precision')})."
     )
     yield (
-        f"The optimiser was {kind_words(str(optim.get('kind')))} with a peak learning rate of "
+        f"The optimiser was {optimiser(optim)} with a peak learning rate of "
         f"{optim.get('learning_rate'):g} after {optim.get('warmup_steps')} steps of warm-up, then half a cosine "
         f"to zero, a weight decay of {optim.get('weight_decay'):g} and gradients clipped at a norm of "
         f"{optim.get('clip'):g}."

@@ -2,9 +2,10 @@
 
 import pytest
 
+from segpipe.learn.optim import OptimConfig
 from segpipe.report.material import Receipt
 from segpipe.report.methods import views
-from segpipe.report.methods_training import augmentation
+from segpipe.report.methods_training import augmentation, optimiser
 from segpipe.report.wording import percent
 
 
@@ -36,3 +37,16 @@ def test_a_list_of_transforms_is_told_in_its_order_and_nothing_beside_it() -> No
 )
 def test_the_sides_that_an_image_was_predicted_from_are_told(window: dict[str, object], wanted: list[str]) -> None:
     assert list(views(window, 2)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("optim", "wanted"),
+    [
+        (OptimConfig(), "AdamW"),
+        (OptimConfig(kind="muon"), "Muon for the convolutions between feature maps and AdamW for all else,"),
+        (OptimConfig(kind="sgd", momentum=0.9), "SGD with a Nesterov momentum of 0.9,"),
+        (OptimConfig(kind="sgd", nesterov=False), "SGD with a momentum of 0.99,"),
+    ],
+)
+def test_the_optimiser_is_told_with_what_it_needs_to_be_done_again(optim: OptimConfig, wanted: str) -> None:
+    assert optimiser(optim.model_dump()) == wanted
