@@ -101,9 +101,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: this is no valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as 'ingest:' and 'train:', found {type(tree).__name__}.")
+    set_anew = {text.partition("=")[0] for text in overrides}
     # kinds first: they may start a section afresh, whichever order they were given in
     for text in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith(f".{KIND}")):
-        _lay_over(tree, text, {other.partition("=")[0] for other in overrides})
+        _lay_over(tree, text, set_anew)
     return validated(tree, str(path))
 
 

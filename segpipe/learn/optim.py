@@ -81,7 +81,7 @@ def make_optimizer(module: nn.Module, config: OptimConfig, pace: Pace | None = N
 def _told_apart(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the groups, each divided: kernels between feature maps, whose updates are to be orthogonal, by themselves.
 
-    The kernels next to image and map have few channels on one side, and are no rotation of anything.
+    The kernels next to image and map have few channels on one side: AdamW's suits them better (Jordan et al. 2024).
     """
 
     def inner(parameter: nn.Parameter) -> bool:
