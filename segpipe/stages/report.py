@@ -3,10 +3,11 @@
 from typing import Any
 
 from segpipe.core.atomic import write_text
-from segpipe.core.errors import MachineError
+from segpipe.core.errors import ConfigError, MachineError
 from segpipe.core.parallel import run_cases
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Stage, Summary, Workspace
+from segpipe.dataset.manifest import Dataset
 from segpipe.dataset.settings import IngestConfig
 from segpipe.report.chapters import chapters
 from segpipe.report.claim import as_csv, as_markdown
@@ -55,6 +56,20 @@ def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
     }
 
 
+def foresee(settings: Settings, inputs: Inputs) -> None:
+    """Refuse to show a channel that there is not.
+
+    Raises:
+        ConfigError: The images have fewer.
+    """
+    channels = len(Dataset.open(inputs["ingest"], settings.ingest.source.folder).header.channels)
+    if settings.report.channel >= channels:
+        raise ConfigError(
+            f"report.channel={settings.report.channel}: "
+            + (f"the images have channels 0 to {channels - 1}." if channels > 1 else "the images have one channel, 0.")
+        )
+
+
 def _print(told: dict[str, Any], work: Workspace) -> None:
     """Write the PDF; where that is impossible the page is enough, and one line says so."""
     try:
@@ -76,4 +91,5 @@ STAGE = Stage(
     may_use=("preprocess", "pretrain", "train", "qc", "infer"),
     version=3,
     identity=_printer,
+    foresee=foresee,
 )

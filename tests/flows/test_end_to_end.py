@@ -81,6 +81,7 @@ def test_a_run_makes_every_stage_and_prints_where_everything_lies(finished: tupl
         ("infer.clean.largest_only=[liver]", "infer.clean.largest_only: no structure is named 'liver'. There are: "),
         ("infer.window.quarter_turns=true", "quarter_turns is for 2D images"),
         ("evaluate.metrics.centreline=[vein]", "evaluate.metrics.centreline: no structure is named 'vein'"),
+        ("report.channel=1", "report.channel=1: the images have one channel, 0."),
     ],
 )
 def test_a_slip_in_a_later_section_is_told_before_training(cohort: Path, tmp_path: Path, slip: str, words: str) -> None:
