@@ -296,7 +296,7 @@ def test_settings_that_are_places_can_be_left_out() -> None:
     assert {"ingest.split.seed", "train.fit.steps", "model.features"} <= told.keys()
 
 
-@pytest.mark.parametrize(("section", "rate"), [("train", 4e-3), ("pretrain", 1e-3), ("qc.shapes", 2e-3)])
+@pytest.mark.parametrize(("section", "rate"), [("train", 8e-3), ("pretrain", 1e-3), ("qc.shapes", 2e-3)])
 def test_another_setting_of_an_optimiser_leaves_the_rate_of_its_stage(file: Path, section: str, rate: float) -> None:
     found = load_config(file, [f"{section}.optim.warmup_steps=5"])
     for name in section.split("."):

@@ -43,12 +43,12 @@ def expected(
     *,
     precision: Precision,
     device: str,
-    seconds_per_step: float | None = None,
+    update: int = 0,
 ) -> Iterator[str]:
     """Yield the line that tells people what a training takes; a second one where memory may not suffice.
 
-    The processor's speed is measured for a fifth of a second. A GPU's is not: there the time is told
-    only where ``seconds_per_step`` is known. Time for validation comes on top.
+    The processor's speed is measured for a fifth of a second. A GPU's is not: there no time is told. Time for
+    validation comes on top.
 
     Args:
         spec: The network.
@@ -57,7 +57,7 @@ def expected(
         steps: That are still to be trained.
         precision: Number format, as in the settings.
         device: Where it is trained.
-        seconds_per_step: Measured before, in place of the forecast.
+        update: Operations of the optimiser in a step, which do not grow with the batch.
 
     Raises:
         ConfigError: The patch is too small for the network.
@@ -65,14 +65,13 @@ def expected(
     bf16 = uses_bf16(precision, device)
     peak = training_bytes(spec, patch, batch, bf16=bf16) - (BASE if device.startswith("cuda") else 0)
     free = free_bytes(device)
-    work = STEP_FACTOR * flops(spec, patch, batch)
-    told = f"{work / TERA:.2f} TFLOP a step"
-    if seconds_per_step is None and device == "cpu":
+    work = STEP_FACTOR * flops(spec, patch, batch) + update
+    told, duration = f"{work / TERA:.2f} TFLOP a step", ""
+    if device == "cpu":
         speed = processor_speed(bf16=bf16)
-        seconds_per_step = step_seconds(spec, patch, batch, speed)
+        duration = f" and about {_spoken(steps * step_seconds(spec, patch, batch, speed, update))} for {steps} steps"
         told += f"; this machine convolves at {speed.operations / TERA:.2f} TFLOP/s in {'bf16' if bf16 else 'fp32'}"
     beside = "" if free is None else f" ({free / GIB:.1f} GiB free)"
-    duration = "" if seconds_per_step is None else f" and about {_spoken(seconds_per_step * steps)} for {steps} steps"
     yield f"expects a peak of {peak / GIB:.1f} GiB of memory{beside}{duration} ({told})"
     if free is not None and peak > free:
         yield (
@@ -82,13 +81,13 @@ def expected(
         )
 
 
-def step_seconds(spec: UNetSpec, patch: Axes, batch: int, speed: Speed) -> float:
-    """Return the expected seconds of a training step on a processor: its convolutions, and all that only moves bytes.
+def step_seconds(spec: UNetSpec, patch: Axes, batch: int, speed: Speed, update: int = 0) -> float:
+    """Return the expected seconds of a training step on a processor: its products, and all that only moves bytes.
 
     Normalisation, activation, pooling and joining take their time by what they touch, so that narrow
     networks and 2D ones are slower than their multiplications say.
     """
-    multiplying = STEP_FACTOR * flops(spec, patch, batch) / speed.operations
+    multiplying = (STEP_FACTOR * flops(spec, patch, batch) + update) / speed.operations
     return multiplying + PASSES * kept_bytes(spec, patch, batch, bf16=True) / speed.copied
 
 

@@ -1,6 +1,7 @@
 """Muon: updates of kernels whose singular values are all alike; AdamW for every other parameter."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 RMS = 0.2
 """Root mean square of an update at a rate of one: about that of AdamW."""
 TINY = 1e-7
+MATRIX = 2
+"""Axes of a weight that is no kernel."""
+MANY = 8
+"""Channels from which on they are features, not those of an image or a map."""
 
 
 class Muon(torch.optim.AdamW):
@@ -52,6 +57,20 @@ class Muon(torch.optim.AdamW):
         update = orthogonal(rows).reshape(-1, *kernel.shape[2:], kernel.shape[1]).movedim(-1, 1)
         kernel.mul_(1 - rate * decay)
         kernel.add_(update.to(kernel.dtype), alpha=-rate * RMS * max(rows.shape) ** 0.5)
+
+
+def between_features(shape: Sequence[int]) -> bool:
+    """Tell whether a parameter of a shape is a kernel between feature maps, whose updates are to be orthogonal.
+
+    The kernels next to image and map have few channels on one side: AdamW's suits them better (Jordan et al. 2024).
+    """
+    return len(shape) > MATRIX and min(shape[:MATRIX]) >= MANY
+
+
+def flops(shape: Sequence[int]) -> int:
+    """Return the operations (a multiplication and an addition are two) of making the update of a kernel orthogonal."""
+    short, long = sorted((shape[0], math.prod(shape[1:])))
+    return ROUNDS * 2 * short**2 * (2 * long + short)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -10,23 +10,21 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn
 
 from segpipe.core.section import Section
-from segpipe.learn.muon import ORTHOGONAL, Muon
+from segpipe.learn.muon import ORTHOGONAL, Muon, between_features, flops
 
 BETAS = (0.9, 0.99)
 """AdamW's memories of the gradient and of its square."""
-MATRIX = 2
-"""Axes of a weight that is no kernel."""
-MANY = 8
-"""Channels from which on they are features, not those of an image or a map."""
+
+Kind = Literal["muon", "adamw", "sgd"]
 
 
 class OptimConfig(Section):
     """The optimiser and its schedule."""
 
-    kind: Literal["adamw", "sgd", "muon"] = "adamw"
-    """`adamw`; `muon`: convolutions between feature maps get updates that are made orthogonal, which learns in fewer
-    steps, and everything else is AdamW's; `sgd` with momentum."""
-    learning_rate: PositiveFloat = 4e-3
+    kind: Kind = "muon"
+    """`muon`: convolutions between feature maps get updates that are made orthogonal, which learns in fewer steps, and
+    everything else is AdamW's; `adamw`; `sgd` with momentum."""
+    learning_rate: PositiveFloat = 8e-3
     """Peak learning rate, reached after warm-up."""
     warmup_steps: NonNegativeInt = 50
     """Steps of linear rise from zero."""
@@ -79,19 +77,23 @@ def make_optimizer(module: nn.Module, config: OptimConfig, pace: Pace | None = N
 
 
 def _told_apart(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the groups, each divided: kernels between feature maps, whose updates are to be orthogonal, by themselves.
-
-    The kernels next to image and map have few channels on one side: AdamW's suits them better (Jordan et al. 2024).
-    """
-
-    def inner(parameter: nn.Parameter) -> bool:
-        return parameter.ndim > MATRIX and min(parameter.shape[:2]) >= MANY
-
-    return [
-        {**group, "params": [p for p in group["params"] if inner(p) == orthogonal], ORTHOGONAL: orthogonal}
+    """Return the groups, each divided: kernels between feature maps by themselves, where there are some."""
+    parts = [
+        {
+            **group,
+            "params": [p for p in group["params"] if between_features(p.shape) == orthogonal],
+            ORTHOGONAL: orthogonal,
+        }
         for group in groups
         for orthogonal in (False, True)
     ]
+    return [part for part in parts if part["params"] or not part[ORTHOGONAL]]
+
+
+def update_flops(module: nn.Module, config: OptimConfig) -> int:
+    """Return the operations of an update that lies beside forward and backward pass: Muon's products of matrices."""
+    shapes = [parameter.shape for parameter in module.parameters() if parameter.requires_grad]
+    return sum(flops(shape) for shape in shapes if between_features(shape)) if config.kind == "muon" else 0
 
 
 def _groups(parameters: Sequence[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:

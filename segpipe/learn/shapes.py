@@ -20,7 +20,7 @@ from segpipe.learn.batches import Batch, PatchSampler
 from segpipe.learn.chance import FactorRange, Share, SizeRange
 from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.losses import DiceCE
-from segpipe.learn.optim import OptimConfig
+from segpipe.learn.optim import Kind, OptimConfig
 from segpipe.nets.encoder import EncoderSpec
 from segpipe.nets.precision import laid_out
 from segpipe.nets.shape import ShapeNetwork, ShapeSpec, one_hot, redrawer
@@ -70,6 +70,8 @@ class ShapeSpace(SpaceConfig):
 class ShapeOptim(OptimConfig):
     """The optimiser of the autoencoder of label maps, and its schedule."""
 
+    kind: Kind = "adamw"
+    """As in `train.optim.kind`; the figures in docs/ were made with AdamW."""
     learning_rate: PositiveFloat = 2e-3
     """Peak learning rate, reached after warm-up."""
 

@@ -25,7 +25,7 @@ from segpipe.learn.chance import FactorRange, Share
 from segpipe.learn.fit import FitConfig, Recipe
 from segpipe.learn.latent_space import Seen, look_into, middle_patch, seen_of
 from segpipe.learn.objectives import Objective, Pretraining
-from segpipe.learn.optim import OptimConfig
+from segpipe.learn.optim import Kind, OptimConfig
 from segpipe.learn.phases import train_phases
 from segpipe.learn.transfer import CASES, seen_in_pretraining
 from segpipe.nets.checkpoint import save_encoder
@@ -82,6 +82,8 @@ class PretrainFit(FitConfig):
 class PretrainOptim(OptimConfig):
     """The optimiser of pretraining, and its schedule."""
 
+    kind: Kind = "adamw"
+    """As in `train.optim.kind`; the figures in docs/ were made with AdamW."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate, reached after warm-up."""
 

@@ -28,7 +28,7 @@ from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.fitting import LoadReport
 from segpipe.learn.forecast import expected
 from segpipe.learn.losses import FOR_TARGET, Loss
-from segpipe.learn.optim import OptimConfig, Pace
+from segpipe.learn.optim import OptimConfig, Pace, update_flops
 from segpipe.learn.profile import Profile, profile_steps
 from segpipe.learn.sides import refuse_lone_sides, swap_for
 from segpipe.learn.task import Segmentation
@@ -148,7 +148,10 @@ def _forecast(start: _Training, work: Workspace) -> None:
         work.tell(start.loaded.sentence)
     share, config = -(-start.plan.batch // ranks.world()), start.recipe.fit
     spec, patch = start.network.spec, start.plan.patch
-    for line in expected(spec, patch, share, config.steps, precision=config.precision, device=work.device):
+    update = update_flops(start.task, start.recipe.optim)
+    for line in expected(
+        spec, patch, share, config.steps, precision=config.precision, device=work.device, update=update
+    ):
         work.tell(line)
 
 

@@ -17,18 +17,25 @@ PATCH = (16, 16, 16)
 
 
 def told(**changes: Any) -> list[str]:
-    how: dict[str, Any] = {"precision": "bf16", "device": "cpu", "seconds_per_step": 0.9} | changes
+    how: dict[str, Any] = {"precision": "bf16", "device": "cpu"} | changes
     return list(expected(SPEC, PATCH, 2, 600, **how))
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is always alike."""
+    monkeypatch.setattr(forecast, "processor_speed", lambda bf16: Speed(0.7e12 if bf16 else 0.3e12, 4e10))
 
 
 def test_people_are_told_memory_time_and_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "free_bytes", lambda device: 15 * GIB)
+    monkeypatch.setattr(forecast, "step_seconds", lambda *how: 0.9)
     (line,) = told()
     peak = training_bytes(SPEC, PATCH, 2, bf16=True) / GIB
     work = 3 * flops(SPEC, PATCH, 2) / 1e12
     assert line == (
         f"expects a peak of {peak:.1f} GiB of memory (15.0 GiB free) and about 9 min for 600 steps "
-        f"({work:.2f} TFLOP a step)"
+        f"({work:.2f} TFLOP a step; this machine convolves at 0.70 TFLOP/s in bf16)"
     )
 
 
@@ -46,17 +53,16 @@ def test_where_nobody_tells_what_is_free_nothing_is_said_of_it(monkeypatch: pyte
     assert "free" not in line
 
 
-def test_without_a_measured_step_the_time_comes_from_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "processor_speed", lambda bf16: Speed(0.7e12 if bf16 else 0.3e12, 4e10))
-    line, *_ = told(seconds_per_step=None)
+def test_the_time_comes_from_the_processor_and_the_number_format() -> None:
+    line, *_ = told()
     assert " for 600 steps (" in line
     assert line.endswith("; this machine convolves at 0.70 TFLOP/s in bf16)")
-    assert told(seconds_per_step=None, precision="fp32")[0].endswith("at 0.30 TFLOP/s in fp32)")
+    assert told(precision="fp32")[0].endswith("at 0.30 TFLOP/s in fp32)")
 
 
 def test_of_a_gpu_no_time_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "free_bytes", lambda device: 15 * GIB)
-    (line,) = told(device="cuda:0", seconds_per_step=None)
+    (line,) = told(device="cuda:0")
     assert "for 600 steps" not in line
     assert "(15.0 GiB free)" in line
 
@@ -67,6 +73,14 @@ def test_a_step_takes_longer_on_a_slower_machine_in_either_way() -> None:
     slow_memory = step_seconds(SPEC, PATCH, 2, Speed(1e12, 5e10))
     assert fast < min(slow_units, slow_memory)
     assert slow_units + slow_memory == pytest.approx(3 * fast)
+
+
+def test_the_work_of_the_optimiser_comes_on_top_whatever_the_batch() -> None:
+    for batch in (1, 4):
+        beside = step_seconds(SPEC, PATCH, batch, Speed(1e12, 1e11), 2 * 10**12)
+        assert beside - step_seconds(SPEC, PATCH, batch, Speed(1e12, 1e11)) == pytest.approx(2)
+    line, *_ = told(update=14 * 10**11)
+    assert "about 20 min for 600 steps (1.40 TFLOP a step; " in line
 
 
 def test_a_step_of_the_hippocampus_network_takes_what_was_measured() -> None:
@@ -90,8 +104,8 @@ def test_looking_at_the_processor_leaves_random_numbers_alone() -> None:
     [(0.1, "1 s"), (45, "45 s"), (89, "89 s"), (540, "9 min"), (5300, "88 min"), (5400, "1.5 h"), (36000, "10.0 h")],
 )
 def test_a_duration_is_told_as_people_say_it(seconds: float, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "free_bytes", lambda device: None)
-    assert f"about {words} for 600 steps" in told(seconds_per_step=seconds / 600)[0]
+    monkeypatch.setattr(forecast, "step_seconds", lambda *how: seconds / 600)
+    assert f"about {words} for 600 steps" in told()[0]
 
 
 class TestFreeMemory:

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from segpipe.learn.batches import PatchSampler
 from segpipe.learn.fit import fit
 from segpipe.learn.muon import ORTHOGONAL, Muon, orthogonal
-from segpipe.learn.optim import OptimConfig, Pace, make_optimizer
+from segpipe.learn.optim import OptimConfig, Pace, make_optimizer, update_flops
 from tests.learn import tiny
 from tests.learn.conftest import MakeCase
 from tests.learn.tiny import Journal, StoppedError, recipe, task, weights, work
@@ -94,6 +95,17 @@ def test_every_other_parameter_moves_as_with_adamw() -> None:
     assert "decoder.heads.0.weight" in same
     assert {name for name in ends[0] if name.endswith("bias")} <= same
     assert "encoder.blocks.1.0.weight" not in same
+
+
+def test_its_operations_are_those_that_torch_counts() -> None:
+    network = task(widths=(8, 16)).network
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        make_optimizer(network, MUON).step()
+    assert update_flops(network, MUON) == counter.get_total_flops()
+    assert update_flops(network, OptimConfig(kind="adamw")) == 0
 
 
 @pytest.fixture

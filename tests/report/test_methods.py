@@ -42,7 +42,7 @@ def test_the_sides_that_an_image_was_predicted_from_are_told(window: dict[str, o
 @pytest.mark.parametrize(
     ("optim", "wanted"),
     [
-        (OptimConfig(), "AdamW"),
+        (OptimConfig(kind="adamw"), "AdamW"),
         (OptimConfig(kind="muon"), "Muon for the convolutions between feature maps and AdamW for all else,"),
         (OptimConfig(kind="sgd", momentum=0.9), "SGD with a Nesterov momentum of 0.9,"),
         (OptimConfig(kind="sgd", nesterov=False), "SGD with a momentum of 0.99,"),

@@ -38,7 +38,7 @@ def test_every_condition_meets_every_number_of_labels_and_every_seed(settings: l
     assert [one.cell.seed for one in planned] == [0] * 4 + [1] * 4
     for one in planned:
         assert (one.config.train.labels, one.config.train.fit.seed) == (one.cell.labels, one.cell.seed)
-        assert one.config.train.optim.learning_rate == (2e-3 if one.cell.condition == "fast" else 4e-3)
+        assert one.config.train.optim.learning_rate == (2e-3 if one.cell.condition == "fast" else 8e-3)
         assert not one.config.evaluate.metrics.surface
         assert "report" not in one.steps
         assert not one.found
@@ -76,7 +76,7 @@ def test_a_wrong_setting_of_a_condition_is_told_before_anything_is_made(settings
 
 def test_conditions_that_are_one_are_refused(settings: list[str]) -> None:
     with pytest.raises(ConfigError, match="conditions 'scratch' and 'control' come to the same training"):
-        plan(study(conditions=CONDITIONS | {"control": ["train.optim.learning_rate=4e-3"]}), settings)
+        plan(study(conditions=CONDITIONS | {"control": ["train.optim.learning_rate=8e-3"]}), settings)
 
 
 class Failing:
