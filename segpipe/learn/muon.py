@@ -55,6 +55,7 @@ class Muon(torch.optim.AdamW):
         ahead = gradient.lerp(state["momentum"], MOMENTUM)
         rows = ahead.movedim(1, -1).flatten(1)  # channels last, as in memory; the order of columns changes nothing
         update = orthogonal(rows).reshape(-1, *kernel.shape[2:], kernel.shape[1]).movedim(-1, 1)
+        update = update * (state["momentum"] != 0)  # a connection that was cut never has a gradient: it stays cut
         kernel.mul_(1 - rate * decay)
         kernel.add_(update.to(kernel.dtype), alpha=-rate * RMS * max(rows.shape) ** 0.5)
 

@@ -89,7 +89,7 @@ def test_the_chapters_say_what_this_run_did(page: str) -> None:
         "2 cases failed and were set aside",
         "A 3D U-Net of 2 encoding steps (32, 64, 128 channels, 1.4 million parameters)",
         "soft Dice plus cross-entropy",
-        "AdamW with a peak learning rate of 0.004",
+        "Muon for the convolutions between feature maps and AdamW for all else, with a peak learning rate of 0.008",
         "the median image",
         "95 % intervals by bootstrap-t over subjects",
         "Only 6 test subjects",
