@@ -69,7 +69,7 @@ from segpipe.learn.batches import Batch
 from segpipe.learn.fit import FitConfig, Recipe, fit
 from segpipe.learn.forecast import processor_speed, step_seconds
 from segpipe.learn.losses import DiceCE
-from segpipe.learn.optim import OptimConfig
+from segpipe.learn.optim import OptimConfig, update_flops
 from segpipe.learn.task import Segmentation
 
 target = torch.randint(0, spec.out_channels, (batch, 1, *patch), dtype=torch.uint8)
@@ -90,7 +90,9 @@ def unseen(what, total):
 recipe = Recipe(
     FitConfig(steps=3, precision=case["precision"]), OptimConfig(), AugmentConfig(spatial=1.0), (1.0,) * len(patch)
 )
-told = step_seconds(spec, tuple(patch), batch, processor_speed(bf16=case["precision"] == "bf16"))
+told = step_seconds(
+    spec, tuple(patch), batch, processor_speed(bf16=case["precision"] == "bf16"), update_flops(network, OptimConfig())
+)
 with tempfile.TemporaryDirectory() as folder:
     work = Workspace(pathlib.Path(folder), None, lambda figures, step: None, unseen)
     fit(Segmentation(network, DiceCE()), Same(), recipe, work, validate=None, name="unet")

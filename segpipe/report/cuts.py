@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.core.errors import ConfigError, GeometryError
+from segpipe.core.errors import GeometryError
 from segpipe.dataset.load import load_image, load_labels, load_prediction
 from segpipe.dataset.manifest import CaseFiles
 from segpipe.dataset.prepare import Prepared
@@ -110,11 +110,8 @@ def cut_case(job: CutJob) -> Cut:
     Raises:
         DataError: A file is missing or damaged.
         GeometryError: The files do not lie on one grid.
-        ConfigError: The image has no such channel.
     """
     image = load_image(job.files)
-    if job.channel >= len(image.array):
-        raise ConfigError(f"report.channel={job.channel}: the images have channels 0 to {len(image.array) - 1}.")
     if job.files.label is None:
         raise GeometryError(f"{job.files.id}: has no reference to show.")
     every = image.canonical()

@@ -97,6 +97,17 @@ def test_every_other_parameter_moves_as_with_adamw() -> None:
     assert "encoder.blocks.1.0.weight" not in same
 
 
+def test_a_connection_that_never_had_a_gradient_does_not_move() -> None:
+    torch.manual_seed(0)
+    kernel = nn.Parameter(torch.randn(16, 8, 3, 3))
+    before, kept = kernel.detach().clone(), torch.rand(kernel.shape) < 0.5
+    optimizer = Muon([{"params": [kernel], ORTHOGONAL: True, "weight_decay": 0.0}], lr=0.01, betas=(0.9, 0.99))
+    for _ in range(STEPS):
+        kernel.grad = torch.randn_like(kernel) * kept
+        optimizer.step()
+    assert torch.equal(kernel == before, ~kept)
+
+
 def test_its_operations_are_those_that_torch_counts() -> None:
     network = task(widths=(8, 16)).network
     for parameter in network.parameters():

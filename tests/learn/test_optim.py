@@ -19,7 +19,7 @@ def test_a_run_shorter_than_its_warm_up_is_allowed() -> None:
     assert rate_at(3, 5, OptimConfig(warmup_steps=50)) > 0
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
 def test_norms_and_biases_are_spared_the_decay(kind: str) -> None:
     network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.InstanceNorm3d(2, affine=True))
     optimizer = make_optimizer(network, OptimConfig(kind=kind, weight_decay=0.1))  # type: ignore[arg-type]

@@ -23,6 +23,8 @@ from tests.learn.tiny import head_gradients, sampler, shared_fit, task
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5
+IN_BF16 = 2e-3
+"""Muon multiplies in bfloat16: a sum in another order is rounded otherwise there."""
 
 
 def free_port() -> int:
@@ -103,15 +105,15 @@ def test_the_gradient_of_every_loss_is_that_of_the_whole_batch(out: Path) -> Non
     assert furthest(whole, {name: (apart[0][name] + apart[1][name]) / 2 for name in whole}) > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize(("kind", "close"), [("sgd", CLOSE), ("adamw", CLOSE), ("muon", IN_BF16)])
 def test_two_processes_learn_the_weights_of_one(
-    out: Path, places: tuple[Path, Path], tmp_path: Path, kind: str
+    out: Path, places: tuple[Path, Path], tmp_path: Path, kind: str, close: float
 ) -> None:
     alone = task()
     before = {name: value.clone() for name, value in alone.state_dict().items()}
     shared_fit(alone, sampler(places[1] / "good", 4), tmp_path / "alone", kind=kind)
     first, second = tensors(out, kind)
-    assert furthest(alone.state_dict(), first) < CLOSE < furthest(before, first) / 10
+    assert furthest(alone.state_dict(), first) < close < furthest(before, first) / 10
     assert furthest(first, second) == 0
 
 

@@ -294,7 +294,7 @@ class TestAnEncoderThatGoesMoreSlowly:
         made = [make_case(name, (10, 10, 10)) for name in ("a", "b")]
         return tiny.sampler(made[0].folder.parent)
 
-    @pytest.mark.parametrize("kind", ["adamw", "sgd"])
+    @pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
     def test_does_not_move_by_a_bit_while_it_is_frozen(self, sampler: PatchSampler, kind: str) -> None:
         trained = task()
         basis = recipe()

@@ -151,6 +151,7 @@ def together(out: Path, folder: Path) -> None:
 
     train("sgd", kind="sgd")
     train("adamw", kind="adamw")
+    train("muon", kind="muon")
 
     def interrupt(step: int) -> None:
         if (me, step) == (1, 3):
