@@ -1,8 +1,14 @@
 """How well shape plausibility tells good predictions from bad ones, without a reference.
 
 Needs a run with `qc.shapes.use=true`. Segments the cases of one part as they are and with six kinds of corruption,
-each at one of four strengths, and takes every clean prediction also from the wrong place; asks what a checker says of
-each; and compares that with the true Dice (mean over structures). Intervals are from a bootstrap over cases.
+each at four strengths, and takes every clean prediction also from the wrong place, at four distances; asks what a
+checker says of each; and compares that with the true Dice (mean over structures). Intervals are from a bootstrap over
+cases.
+
+How good the predictions are depends on network and strengths, and among good ones no score tells the better from the
+worse: a correlation says as much of the mixture as of the score. So it is told twice: of the predictions as they come,
+and with weights that let every tenth of Dice count alike ("evenly"), as if as many were bad, middling and good.
+--one-strength takes one strength of each kind a case, in turn, and one distance.
 
     python -m segpipe run configs/hippocampus.yaml --data FOLDER -o OUT qc.shapes.use=true …
     python benchmarks/plausibility.py OUT --data FOLDER --part test
@@ -17,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.stats import rankdata, spearmanr
 
 from segpipe.core.atomic import write_array
 from segpipe.dataset.manifest import Case, Dataset
@@ -43,7 +48,9 @@ STRENGTHS = {
 inversion; brightness of a ghost half an image away; voxels by which every other slice is displaced."""
 APART_MM = (3.0, 6.0, 9.0, 12.0)
 """How far clean predictions are moved."""
+CLEAN, MOVED = "clean", "moved"
 LOW = 0.7
+TENTHS = 10
 RESAMPLES = 2000
 
 
@@ -81,29 +88,37 @@ class Drawn:
     strength: float
 
 
-def drawn(case: Case, number: int, dataset: Dataset, segmenter: Segmenter, cache: Path) -> Iterator[Drawn]:
+def drawn(
+    case: Case, number: int, dataset: Dataset, segmenter: Segmenter, cache: Path, *, one_strength: bool
+) -> Iterator[Drawn]:
     """Yield the predictions of a case; label maps are kept in a folder, so that another checker judges them at once."""
     files = dataset.files(case)
     scan, truth = load_image(files), read_volume(files.label)
-    for index, kind in enumerate(("clean", *STRENGTHS)):
-        strength = STRENGTHS.get(kind, (0.0,) * 4)[(number + index) % 4]
+    for index, (kind, strength) in enumerate(chosen(number, one_strength=one_strength)):
         rng = np.random.default_rng([number, index])
         worse = Volume(corrupted(scan.array, kind, strength, rng), scan.geometry)
         image = segmenter.prepared(worse)
-        path = cache / f"{case.id}-{kind}.npy"
+        path = cache / f"{case.id}-{kind}-{strength:g}.npy"
         if not path.is_file():
             labels = segmenter.labels(segmenter.drawn(image), worse)
             write_array(path, np.stack([labels.array, *[o.array for o in other_passes(segmenter, image, worse)]]))
         first, *others = [Volume(array, scan.geometry) for array in np.load(path)]
         seen = Segmented(case.id, image, image, first, tuple(others))
         yield Drawn(seen, truth, kind, strength)
-        if kind == "clean":
-            away = APART_MM[number % 4]
-            way = rng.standard_normal(3)
-            steps = np.rint(away * way / np.linalg.norm(way) / scan.geometry.spacing).astype(int)
-            moved = Volume(ndimage.shift(first.array[0], steps, order=0)[None], scan.geometry)
+        if kind == CLEAN:
             # another pass over the image would give this away at once: here it is not asked
-            yield Drawn(replace(seen, labels=moved, others=()), truth, "moved", away)
+            for away in (APART_MM[number % 4],) if one_strength else APART_MM:
+                way = rng.standard_normal(3)
+                steps = np.rint(away * way / np.linalg.norm(way) / scan.geometry.spacing).astype(int)
+                moved = Volume(ndimage.shift(first.array[0], steps, order=0)[None], scan.geometry)
+                yield Drawn(replace(seen, labels=moved, others=()), truth, MOVED, away)
+
+
+def chosen(number: int, *, one_strength: bool) -> list[tuple[str, float]]:
+    """Return kinds of damage and strengths for the case of this number, a clean one first."""
+    if one_strength:
+        return [(CLEAN, 0.0), *((kind, each[(number + i) % 4]) for i, (kind, each) in enumerate(STRENGTHS.items(), 1))]
+    return [(CLEAN, 0.0), *((kind, strength) for kind, each in STRENGTHS.items() for strength in each)]
 
 
 def row(one: Drawn, checker: ShapeChecker) -> dict[str, Any]:
@@ -147,17 +162,35 @@ def judged(rows: list[dict[str, Any]], checker: ShapeChecker) -> dict[str, np.nd
     return found
 
 
-def figures(dice: np.ndarray, score: np.ndarray) -> tuple[float, float, float]:
-    """Return Spearman's correlation, the AUROC for a low Dice, and the mean absolute error."""
+def figures(dice: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[float, float, float]:
+    """Return Spearman's correlation, the AUROC for a low Dice, and the mean absolute error, of weighted predictions."""
+    share = weight / weight.sum()
     low = dice < LOW
-    ranks = rankdata(-score)
-    count = int(low.sum())
-    area = (
-        (ranks[low].sum() - count * (count + 1) / 2) / (count * (len(low) - count))
-        if 0 < count < len(low)
-        else math.nan
-    )
-    return float(spearmanr(dice, score).statistic), float(area), float(np.abs(dice - score).mean())
+    area = math.nan
+    if 0 < low.sum() < len(low):
+        below = placed(score, np.where(low, 0, weight))  # the weight of good predictions that a score lies above
+        area = 1 - float(np.average(below[low], weights=weight[low])) / float(weight[~low].sum())
+    return weighted_spearman(dice, score, share), area, float((share * np.abs(dice - score)).sum())
+
+
+def placed(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return for each value the weight of the smaller ones, and half of that of its equals."""
+    _, place = np.unique(values, return_inverse=True)
+    each = np.bincount(place, weight)
+    return (np.cumsum(each) - each / 2)[place]
+
+
+def weighted_spearman(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> float:
+    """Return Pearson's correlation of weighted ranks; with equal shares, which add up to 1, Spearman's."""
+    a, b = (ranks - (share * ranks).sum() for ranks in (placed(one, share), placed(other, share)))
+    spread = (share * a * a).sum() * (share * b * b).sum()
+    return float((share * a * b).sum() / math.sqrt(spread)) if spread else math.nan
+
+
+def evenly(dice: np.ndarray) -> np.ndarray:
+    """Return weights by which each tenth of Dice that occurs counts as much as another."""
+    tenth = np.minimum((dice * TENTHS).astype(int), TENTHS - 1)
+    return 1 / np.bincount(tenth)[tenth]
 
 
 def told(rows: list[dict[str, Any]], checker: ShapeChecker) -> Iterator[str]:
@@ -172,20 +205,25 @@ def told(rows: list[dict[str, Any]], checker: ShapeChecker) -> Iterator[str]:
         np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]) for _ in range(RESAMPLES)
     ]
     yield f"{len(rows)} predictions of {len(members)} cases; Dice {dice.min():.2f} to {dice.max():.2f}, "
-    yield f"{(dice < LOW).mean():.0%} below {LOW:g}\n"
-    yield "| score | predictions | Spearman | AUROC, Dice < 0.7 | mean error |\n| --- | --- | --- | --- | --- |\n"
-    for which, chosen in (
-        ("all", kinds != ""),
-        ("of networks", kinds != "moved"),
-        ("moved or clean", np.isin(kinds, ["moved", "clean"])),
+    yield f"{(dice < LOW).mean():.0%} below {LOW:g}; of the tenths of Dice "
+    yield f"{', '.join(map(str, np.bincount((dice * TENTHS).astype(int))))}\n"
+    yield "\n| score | predictions | Spearman | AUROC, Dice < 0.7 | mean error |\n| --- | --- | --- | --- | --- |\n"
+    everything, networks = kinds != "", kinds != MOVED
+    for which, chosen, weigh in (
+        ("evenly, all", everything, evenly),
+        ("evenly, of networks", networks, evenly),
+        ("as they come, all", everything, np.ones_like),
+        ("as they come, of networks", networks, np.ones_like),
+        ("as they come, moved or clean", np.isin(kinds, [MOVED, CLEAN]), np.ones_like),
     ):
         for title, score in scores.items():
-            if title in ("second pass", "combined") and which != "of networks":
+            if title == "second pass" and not which.endswith("of networks"):
                 continue  # moved predictions have no second pass
-            point = figures(dice[chosen], score[chosen])
-            spread = np.nanpercentile(
-                [figures(dice[draw], score[draw]) for draw in (d[chosen[d]] for d in draws)], (2.5, 97.5), axis=0
-            )
+            point, *drawn = [
+                figures(dice[each], score[each], weigh(dice[each]))
+                for each in (np.flatnonzero(chosen), *(draw[chosen[draw]] for draw in draws))
+            ]
+            spread = np.nanpercentile(drawn, (2.5, 97.5), axis=0)
             cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(point, *spread, strict=True)]
             if not title.startswith(("combined", "redrawn", "second")):
                 cells[2] = ""
@@ -204,6 +242,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="the first so many; empty: all")
     parser.add_argument("--model", type=Path, help="a model folder; empty: that of the run")
     parser.add_argument("--shapes", type=Path, help="a folder with shapes.json; empty: that of the run")
+    parser.add_argument("--one-strength", action="store_true", help="of each kind of damage, in turn over cases")
     parser.add_argument("--draw-only", action="store_true", help="segment, and judge nothing yet")
     options = parser.parse_args()
     use_threads(1)
@@ -212,16 +251,18 @@ def main() -> None:
     segmenter = Segmenter.load(options.model or options.out / "latest" / "model", "cpu")
     cases = (dataset.part("test") if options.part == "test" else dataset.fold(0)[1])[: options.cases]
     cache = options.out / "plausibility"
+
+    def predictions(number: int, case: Case) -> Iterator[Drawn]:
+        return drawn(case, number, dataset, segmenter, cache, one_strength=options.one_strength)
+
     if options.draw_only:
         for number, case in enumerate(cases):
-            list(drawn(case, number, dataset, segmenter, cache))
+            list(predictions(number, case))
         return
     folder = options.shapes or next(path.parent for path in (options.out / "qc").glob(f"*/{SHAPES}"))
     checker = load_shapes(folder, "cpu")
     assert checker is not None
-    rows = [
-        row(one, checker) for number, case in enumerate(cases) for one in drawn(case, number, dataset, segmenter, cache)
-    ]
+    rows = [row(one, checker) for number, case in enumerate(cases) for one in predictions(number, case)]
     print("".join(told(rows, checker)))
 
 
