@@ -3,7 +3,8 @@
 Trains each recipe with each seed, segments the slices of the test split, and prints the scores of the challenge
 (foreground-restricted Rand and information scores after thinning, pixel error) as mean and standard deviation over
 seeds. The challenge took the best threshold on the slices it scored; here the threshold of each score is the best on
-the validation slices, and the figures at one half, which is what `segpipe run` writes, stand beside them.
+the validation slices, or with `train.fold=all` on every third that it trained on. The figures at one half, which is
+what `segpipe run` writes, stand beside them.
 
     python benchmarks/isbi.py --data FOLDER -o OUT [--recipes isbi2012 isbi2012-modern] [--seeds 0 1 2]
         [--set key=value ...]
@@ -83,25 +84,30 @@ def table(cases: list[Prepared], found: Iterator[np.ndarray]) -> dict[float, Sco
 
 
 def judged(out: Path, made: Path, window: WindowConfig) -> dict[str, Any]:
-    """Return the scores of one training on the test split, at thresholds chosen on its validation slices."""
+    """Return the scores of one training on the test split, at thresholds chosen on other slices.
+
+    These are the validation slices; where none were held out, every third of those that it trained on.
+    """
     prepared = folder_of(out, "preprocess", made)
     plan = Plan.model_validate(load_model(made / "model").notes["plan"])
     splits = json.loads((folder_of(out, "ingest", made) / "splits.json").read_text())
-    held = json.loads((made / "cases.json").read_text())["validation"]
+    divided = json.loads((made / "cases.json").read_text())
+    part = "validation" if divided["validation"] else "training"
+    others = divided[part] if part == "validation" else divided[part][::3]
     began = time.process_time()
     tables = {}
-    for part, ids in (("validation", held), ("test", splits["test"])):
+    for name, ids in ((part, others), ("test", splits["test"])):
         cases = [PreparedSet(prepared)[case] for case in ids]
-        tables[part] = table(cases, probabilities(made / "model", cases, plan, window))
+        tables[name] = table(cases, probabilities(made / "model", cases, plan, window))
     chosen = {
-        score: best(THRESHOLDS, key=lambda limit, score=score: tables["validation"][limit][score])
+        score: best(THRESHOLDS, key=lambda limit, score=score: tables[part][limit][score])
         for score, best in BEST.items()
     }
     return {
         "test": {score: tables["test"][limit][score] for score, limit in chosen.items()},
         "test_at_half": tables["test"][HALF],
-        "validation": {score: tables["validation"][limit][score] for score, limit in chosen.items()},
-        "validation_at_half": tables["validation"][HALF],
+        part: {score: tables[part][limit][score] for score, limit in chosen.items()},
+        f"{part}_at_half": tables[part][HALF],
         "thresholds": chosen,
         "test_slices": splits["test"],
         "judging_cpu_s": time.process_time() - began,

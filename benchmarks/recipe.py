@@ -13,6 +13,7 @@ What is trained already is read and not trained again.
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -83,7 +84,8 @@ def train(config: str, data: Path, out: Path, settings: list[str]) -> Training:
         cost.write_text(str(spent if whole else float("nan")))
     rows = [json.loads(line) for line in (made / "history.jsonl").read_text().splitlines()]
     looks = {row["step"]: row["validation_dice"] for row in rows if "validation_dice" in row}
-    return Training(looks[max(looks)], summary.get("best_dice", max(looks.values())), float(cost.read_text()))
+    last = looks[max(looks)] if looks else math.nan  # train.fold=all holds no case out
+    return Training(last, summary.get("best_dice", max(looks.values(), default=last)), float(cost.read_text()))
 
 
 def row(name: str, trainings: list[Training], base: list[Training]) -> str:

@@ -60,6 +60,7 @@ def test_an_unknown_key_that_is_near_to_none_is_told_what_there_is(file: Path) -
     ("text", "words"),
     [
         ("train.fit.steps=many", "train.fit.steps = many: Input should be a valid integer"),
+        ("train.fold=al", "train.fold = al: the number of a fold, from 0 on, or all"),
         ("train.fit.steps=-3", "train.fit.steps = -3: Input should be greater than 0"),
         ("ingest.split.test_fraction=1.5", "ingest.split.test_fraction = 1.5: Input should be less than 1"),
         ("run.tracking.kind=wandb", "run.tracking.kind = wandb: Input should be 'mlflow' or 'none'"),

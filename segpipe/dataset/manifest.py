@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from segpipe.core.atomic import write_json, write_text
 from segpipe.core.errors import ArtifactError, DataError
@@ -22,6 +22,19 @@ QUARANTINE = "quarantine.jsonl"
 SPLITS = "splits.json"
 DESCRIBED = "described_by.jsonl"
 """Files of the source beside images and labels that decided what was found, with their SHA-256."""
+
+EVERY = "all"
+"""In place of a fold: every case to develop is trained on, and none held out."""
+
+
+def _numbered(value: Any) -> Any:
+    if value == EVERY or (isinstance(value, int) and value >= 0):
+        return value
+    raise ValueError(f"the number of a fold, from 0 on, or {EVERY}")
+
+
+Fold = Annotated[int | Literal["all"], BeforeValidator(_numbered)]
+"""Whose cases are held out; ``all``: nobody's."""
 
 
 class Channel(Section):
@@ -174,16 +187,18 @@ class Dataset:
         """Return the cases of one part: develop, test or unlabelled."""
         return tuple(case for case in self.cases if case.part == part)
 
-    def fold(self, index: int) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-        """Return the training and the validation cases of a fold.
+    def fold(self, index: Fold) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+        """Return the training and the validation cases of a fold; of ``all``, there are none of the latter.
 
         Raises:
             DataError: There is no such fold.
         """
+        develop = self.part("develop")
+        if isinstance(index, str):
+            return develop, ()
         if not 0 <= index < len(self.folds):
             raise DataError(f"train.fold={index}: the split has folds 0 to {len(self.folds) - 1}.")
         held = self.folds[index]
-        develop = self.part("develop")
         return tuple(c for c in develop if c.id not in held), tuple(c for c in develop if c.id in held)
 
     def files(self, case: Case) -> CaseFiles:

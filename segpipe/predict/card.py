@@ -7,6 +7,7 @@ input and output are those of a MONAI bundle's metadata.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from segpipe.dataset.manifest import EVERY
 from segpipe.dataset.plan import Plan
 from segpipe.imaging.intensity import Normalise, Window
 from segpipe.imaging.labels import Structure
@@ -157,7 +158,7 @@ def _training(facts: Facts) -> Iterator[str]:
         ("Training cases", f"{told['cases']}, of {_counted(told['subjects'], 'subject')}"),
         ("SHA-256 over the content of their files", f"`{told['cases_sha256']}`"),
         ("Spacing of their images", _range(*spacing_range(facts.origin.training), facts.plan.reading.sign)),
-        ("Fold held out", str(told["fold"])),
+        ("Fold held out", "none" if told["fold"] == EVERY else str(told["fold"])),
         ("Steps", f"{told['steps']:,}"),
         ("Seed", str(told["seed"])),
         *([("Made from the artifacts", ", ".join(sources))] if sources else []),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from segpipe.core.section import Section, Undeciding
-from segpipe.dataset.manifest import Case
+from segpipe.dataset.manifest import Case, Fold
 
 
 class ExportConfig(Section):
@@ -29,7 +29,7 @@ class Origin:
     """Those that it learnt from; at least one."""
     validation: Sequence[Case]
     """Those on which ``figures`` were measured."""
-    fold: int
+    fold: Fold
     seed: int
     steps: int
     settings: Mapping[str, Any]

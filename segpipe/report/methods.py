@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from segpipe.dataset.manifest import EVERY
 from segpipe.report import verdicts
 from segpipe.report.calibrated import counted_how
 from segpipe.report.material import Material, Receipt
@@ -125,7 +126,9 @@ def _division(material: Material) -> Iterator[str]:
             )
         if len(folds) > 1:
             return
-    if fold is not None and material.divided:
+    if fold == EVERY:
+        yield "All of these were for training: none was left to watch it by, and the weights of its last step are kept."
+    elif fold is not None and material.divided:
         training, validation = (len(material.divided.get(part, ())) for part in ("training", "validation"))
         yield f"Fold {fold} ({counted(validation, 'case')}) was for validation, the rest ({training}) for training."
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segpipe.core.atomic import write_array, write_json
 from segpipe.core.section import Section
 from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
-from segpipe.dataset.manifest import Case, Dataset
+from segpipe.dataset.manifest import Case, Dataset, Fold
 from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
@@ -93,8 +93,8 @@ class PretrainConfig(Section):
 
     objective: Objective | None = None
     """What is learned; empty: nothing. Its kind alone will do: `pretrain.objective=masked`."""
-    fold: NonNegativeInt | None = None
-    """Of which fold the validation cases are left out; empty: of that of the training."""
+    fold: Fold | None = None
+    """Of which fold the validation cases are left out; empty: of that of the training; `all`: of none."""
     cases: Literal["training", "develop"] = "training"
     """`training`: all but the validation cases of the fold; `develop`: these too. The unlabelled cases always, but for
     those of a subject that is held out; a case of the test split never."""
@@ -110,7 +110,7 @@ class PretrainConfig(Section):
     def _kind_alone(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
 
-    def at(self, point: Point, fold: int) -> "PretrainConfig":
+    def at(self, point: Point, fold: Fold) -> "PretrainConfig":
         """Return the settings of the one pretraining at a point of the axes, before a training on this fold."""
         fit = self.fit.model_copy(update={"seed": point.get("seed", self.fit.seed)})
         return self.model_copy(update={"fold": fold if self.fold is None else self.fold, "fit": fit})
@@ -216,7 +216,7 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Pretraining:
     )
 
 
-def cases_for(dataset: Dataset, fold: int, which: str) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+def cases_for(dataset: Dataset, fold: Fold, which: str) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Return the cases to pretrain on, and those of the fold that they are to be tried on.
 
     A case is left out with its whole subject: another scan of a test subject is no image that was never seen.

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import nn
 
 from segpipe.core.atomic import write_json
@@ -16,7 +16,7 @@ from segpipe.core.fingerprint import fingerprint
 from segpipe.core.section import Place, Section, Undeciding
 from segpipe.core.stage import Inputs, Point, Stage, Summary, Workspace
 from segpipe.dataset.load import load_image
-from segpipe.dataset.manifest import Case, Dataset
+from segpipe.dataset.manifest import EVERY, Case, Dataset, Fold
 from segpipe.dataset.plan import Plan
 from segpipe.dataset.prepare import Prepared, PreparedSet
 from segpipe.dataset.settings import IngestConfig
@@ -47,8 +47,9 @@ from segpipe.quality.predicted import VALIDATION, write_held
 class TrainConfig(Section):
     """How the network is trained."""
 
-    fold: NonNegativeInt = 0
-    """Which fold is the validation set."""
+    fold: Fold = 0
+    """Which fold is the validation set; `all`: none is, every case to develop is trained on, as one does with the last
+    network of all. Nothing tells then how good it is but the test split, and the last weights are kept."""
     folds: Annotated[PositiveInt | None, Undeciding()] = None
     """Cross-validation: train this many folds, as many as ingest.split.folds. Each case to develop is then predicted
     by the network that never saw it. Each keeps the weights after its last step, unless train.fit.keep is set, so
@@ -75,6 +76,12 @@ class TrainConfig(Section):
     export: ExportConfig = ExportConfig()
     """What the model card says beside what segpipe knows; it changes nothing in a model that is there."""
 
+    @model_validator(mode="after")
+    def _chosen_by_somebody(self) -> Self:
+        if self.fold == EVERY and not self.folds and "keep" in self.fit.model_fields_set and self.fit.keep == "best":
+            raise ValueError("fold=all leaves no case by which to tell the best weights. Take train.fit.keep=best out.")
+        return self
+
     def axes(self) -> dict[str, tuple[int, ...]]:
         """Return along what training is repeated, and the values there: seeds, folds, both or nothing."""
         seeds = tuple(range(self.fit.seed, self.fit.seed + self.seeds)) if self.seeds > 1 else ()
@@ -84,9 +91,9 @@ class TrainConfig(Section):
     def at(self, point: Point) -> "TrainConfig":
         """Return the settings of the one training at a point of the axes."""
         fit = self.fit.model_copy(update={"seed": point.get("seed", self.fit.seed)})
-        if self.folds and "keep" not in self.fit.model_fields_set:
-            fit = fit.model_copy(update={"keep": "last"})
         fold = point.get("fold", self.fold)
+        if (self.folds or fold == EVERY) and "keep" not in self.fit.model_fields_set:
+            fit = fit.model_copy(update={"keep": "last"})
         return self.model_copy(update={"fold": fold, "folds": None, "seeds": 1, "fit": fit})
 
 
@@ -111,13 +118,13 @@ class _Training:
     sampler: PatchSampler
     recipe: Recipe
     window: WindowConfig
-    validate: Callable[[nn.Module], Mapping[str, float]]
+    validate: Callable[[nn.Module], Mapping[str, float]] | None
     loaded: LoadReport | None
     pace: Pace | None
 
 
 def run(settings: Settings, inputs: Inputs, work: Workspace) -> Summary:
-    """Train a U-Net on one fold and save it with the plan that prepares its input."""
+    """Train a U-Net on all cases but those of one fold, and save it with the plan that prepares its input."""
     start = _assembled(settings, inputs, work.device)
     _forecast(start, work)
     summary = fit(start.task, start.sampler, start.recipe, work, validate=start.validate, name="unet", pace=start.pace)
@@ -211,7 +218,7 @@ def _assembled(settings: Settings, inputs: Inputs, device: str) -> _Training:
             swap=swap_for(plan.target, plan.labels),
         ),
         window,
-        partial(whole_image_dice, cases=_of(validation, prepared), plan=plan, window=window),
+        partial(whole_image_dice, cases=_of(validation, prepared), plan=plan, window=window) if validation else None,
         loaded,
         Pace(network.encoder, config.transfer.encoder_rate, config.transfer.freeze_steps) if loaded else None,
     )

@@ -167,6 +167,24 @@ def test_several_seeds_give_mean_and_spread(cohort: Path, tmp_path: Path) -> Non
     assert steps(alone, "made in") == ["report"]
 
 
+def test_a_training_may_use_every_case_to_develop(cohort: Path, tmp_path: Path) -> None:
+    run_small(cohort, tmp_path, "train.fold=all", UNTOLD)
+    (made,) = (tmp_path / "train").iterdir()
+    divided = json.loads((made / "cases.json").read_text())
+    assert (len(divided["training"]), divided["validation"]) == (6, [])
+    assert "validation" not in (made / "history.jsonl").read_text()
+    assert "All of these were for training" in (tmp_path / "latest" / "report.html").read_text()
+    card = (tmp_path / "latest" / "model" / "README.md").read_text()
+    assert "| Fold held out | none |" in card
+    assert "None were measured while it was trained." in card
+
+
+def test_without_a_case_to_watch_the_best_weights_cannot_be_asked_for(cohort: Path, tmp_path: Path) -> None:
+    done = segpipe("run", "default", "--data", cohort, "-o", tmp_path, *SMALL, "train.fold=all", "train.fit.keep=best")
+    assert done.code == 2
+    assert done.err.strip().endswith("Take train.fit.keep=best out.")
+
+
 def test_folds_that_the_split_does_not_have_are_refused(cohort: Path, tmp_path: Path) -> None:
     done = segpipe("run", "default", "--data", cohort, "-o", tmp_path, *SMALL, "train.folds=3")
     assert done.code == 2

@@ -88,6 +88,7 @@ def test_the_data_set_comes_back_from_its_folder(data: Path, tmp_path: Path) -> 
         assert {case.id for case in validation} == found.folds[index]
         assert not {case.id for case in training} & {*found.folds[index], *split["test"]}
         assert len(training) + len(validation) == len(found.part("develop"))
+    assert found.fold("all") == (found.part("develop"), ())
     with pytest.raises(DataError, match=r"train\.fold=9: the split has folds 0 to 3"):
         found.fold(9)
 
