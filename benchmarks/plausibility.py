@@ -8,7 +8,8 @@ cases.
 How good the predictions are depends on network and strengths, and among good ones no score tells the better from the
 worse: a correlation says as much of the mixture as of the score. So it is told twice: of the predictions as they come,
 and with weights that let every tenth of Dice count alike ("evenly"), as if as many were bad, middling and good.
---one-strength takes one strength of each kind a case, in turn, and one distance.
+--one-strength takes one strength of each kind a case, in turn, and one distance. --model takes several models, such as
+those of trainings of different lengths: what each draws is judged.
 
     python -m segpipe run configs/hippocampus.yaml --data FOLDER -o OUT qc.shapes.use=true …
     python benchmarks/plausibility.py OUT --data FOLDER --part test
@@ -25,10 +26,12 @@ import numpy as np
 from scipy import ndimage
 
 from segpipe.core.atomic import write_array
+from segpipe.core.fingerprint import file_sha256
 from segpipe.dataset.manifest import Case, Dataset
 from segpipe.dataset.plan import load_image
 from segpipe.imaging.files import read_volume
 from segpipe.imaging.volume import Volume
+from segpipe.nets.checkpoint import WEIGHTS, model_folders
 from segpipe.nets.precision import use_threads
 from segpipe.predict.agreement import other_passes
 from segpipe.predict.seen import Segmented
@@ -240,7 +243,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=("develop", "test"), default="develop", help="develop: the held-out fold")
     parser.add_argument("--cases", type=int, help="the first so many; empty: all")
-    parser.add_argument("--model", type=Path, help="a model folder; empty: that of the run")
+    parser.add_argument("--model", type=Path, nargs="+", help="model folders; empty: that of the run")
     parser.add_argument("--shapes", type=Path, help="a folder with shapes.json; empty: that of the run")
     parser.add_argument("--one-strength", action="store_true", help="of each kind of damage, in turn over cases")
     parser.add_argument("--draw-only", action="store_true", help="segment, and judge nothing yet")
@@ -248,21 +251,24 @@ def main() -> None:
     use_threads(1)
     ingest = next(path for path in (options.out / "ingest").iterdir() if not path.name.endswith(".partial"))
     dataset = Dataset.open(ingest, options.data)
-    segmenter = Segmenter.load(options.model or options.out / "latest" / "model", "cpu")
+    models = options.model or [options.out / "latest" / "model"]
     cases = (dataset.part("test") if options.part == "test" else dataset.fold(0)[1])[: options.cases]
-    cache = options.out / "plausibility"
 
-    def predictions(number: int, case: Case) -> Iterator[Drawn]:
-        return drawn(case, number, dataset, segmenter, cache, one_strength=options.one_strength)
+    def predictions() -> Iterator[Drawn]:
+        for model in models:
+            segmenter = Segmenter.load(model, "cpu")
+            name = "-".join(file_sha256(one / WEIGHTS)[:8] for one in model_folders(model))
+            cache = options.out / "plausibility" / name
+            for number, case in enumerate(cases):
+                yield from drawn(case, number, dataset, segmenter, cache, one_strength=options.one_strength)
 
     if options.draw_only:
-        for number, case in enumerate(cases):
-            list(predictions(number, case))
+        list(predictions())
         return
     folder = options.shapes or next(path.parent for path in (options.out / "qc").glob(f"*/{SHAPES}"))
     checker = load_shapes(folder, "cpu")
     assert checker is not None
-    rows = [row(one, checker) for number, case in enumerate(cases) for one in predictions(number, case)]
+    rows = [row(one, checker) for one in predictions()]
     print("".join(told(rows, checker)))
 
 
