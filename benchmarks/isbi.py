@@ -3,7 +3,7 @@
 Trains each recipe with each seed, segments the slices of the test split, and prints the scores of the challenge
 (foreground-restricted Rand and information scores after thinning, pixel error) as mean and standard deviation over
 seeds. The challenge took the best threshold on the slices it scored; here the threshold of each score is the best on
-the validation slices, or with `train.fold=all` on every third that it trained on. The figures at one half, which is
+the validation slices, or with `train.fold=all` on every fifth that it trained on. The figures at one half, which is
 what `segpipe run` writes, stand beside them.
 
     python benchmarks/isbi.py --data FOLDER -o OUT [--recipes isbi2012 isbi2012-modern] [--seeds 0 1 2]
@@ -86,14 +86,14 @@ def table(cases: list[Prepared], found: Iterator[np.ndarray]) -> dict[float, Sco
 def judged(out: Path, made: Path, window: WindowConfig) -> dict[str, Any]:
     """Return the scores of one training on the test split, at thresholds chosen on other slices.
 
-    These are the validation slices; where none were held out, every third of those that it trained on.
+    These are the validation slices; where none were held out, every fifth of those that it trained on.
     """
     prepared = folder_of(out, "preprocess", made)
     plan = Plan.model_validate(load_model(made / "model").notes["plan"])
     splits = json.loads((folder_of(out, "ingest", made) / "splits.json").read_text())
     divided = json.loads((made / "cases.json").read_text())
     part = "validation" if divided["validation"] else "training"
-    others = divided[part] if part == "validation" else divided[part][::3]
+    others = divided[part] if part == "validation" else divided[part][::5]
     began = time.process_time()
     tables = {}
     for name, ids in ((part, others), ("test", splits["test"])):
