@@ -97,7 +97,7 @@ def drawn(
     """Yield the predictions of a case; label maps are kept in a folder, so that another checker judges them at once."""
     files = dataset.files(case)
     scan, truth = load_image(files), read_volume(files.label)
-    for index, (kind, strength) in enumerate(chosen(number, one_strength=one_strength)):
+    for index, (kind, strength) in enumerate(damages(number, one_strength=one_strength)):
         rng = np.random.default_rng([number, index])
         worse = Volume(corrupted(scan.array, kind, strength, rng), scan.geometry)
         image = segmenter.prepared(worse)
@@ -117,7 +117,7 @@ def drawn(
                 yield Drawn(replace(seen, labels=moved, others=()), truth, MOVED, away)
 
 
-def chosen(number: int, *, one_strength: bool) -> list[tuple[str, float]]:
+def damages(number: int, *, one_strength: bool) -> list[tuple[str, float]]:
     """Return kinds of damage and strengths for the case of this number, a clean one first."""
     if one_strength:
         return [(CLEAN, 0.0), *((kind, each[(number + i) % 4]) for i, (kind, each) in enumerate(STRENGTHS.items(), 1))]
@@ -190,9 +190,14 @@ def weighted_spearman(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> 
     return float((share * a * b).sum() / math.sqrt(spread)) if spread else math.nan
 
 
+def tenths(dice: np.ndarray) -> np.ndarray:
+    """Return the number of the tenth, 0 to 9, in which each Dice lies."""
+    return np.minimum((dice * TENTHS).astype(int), TENTHS - 1)
+
+
 def evenly(dice: np.ndarray) -> np.ndarray:
     """Return weights by which each tenth of Dice that occurs counts as much as another."""
-    tenth = np.minimum((dice * TENTHS).astype(int), TENTHS - 1)
+    tenth = tenths(dice)
     return 1 / np.bincount(tenth)[tenth]
 
 
@@ -209,7 +214,7 @@ def told(rows: list[dict[str, Any]], checker: ShapeChecker) -> Iterator[str]:
     ]
     yield f"{len(rows)} predictions of {len(members)} cases; Dice {dice.min():.2f} to {dice.max():.2f}, "
     yield f"{(dice < LOW).mean():.0%} below {LOW:g}; of the tenths of Dice "
-    yield f"{', '.join(map(str, np.bincount((dice * TENTHS).astype(int))))}\n"
+    yield f"{', '.join(map(str, np.bincount(tenths(dice))))}\n"
     yield "\n| score | predictions | Spearman | AUROC, Dice < 0.7 | mean error |\n| --- | --- | --- | --- | --- |\n"
     everything, networks = kinds != "", kinds != MOVED
     for which, chosen, weigh in (
@@ -222,11 +227,11 @@ def told(rows: list[dict[str, Any]], checker: ShapeChecker) -> Iterator[str]:
         for title, score in scores.items():
             if title == "second pass" and not which.endswith("of networks"):
                 continue  # moved predictions have no second pass
-            point, *drawn = [
+            point, *resampled = [
                 figures(dice[each], score[each], weigh(dice[each]))
                 for each in (np.flatnonzero(chosen), *(draw[chosen[draw]] for draw in draws))
             ]
-            spread = np.nanpercentile(drawn, (2.5, 97.5), axis=0)
+            spread = np.nanpercentile(resampled, (2.5, 97.5), axis=0)
             cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(point, *spread, strict=True)]
             if not title.startswith(("combined", "redrawn", "second")):
                 cells[2] = ""
