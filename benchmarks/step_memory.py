@@ -90,9 +90,8 @@ def unseen(what, total):
 recipe = Recipe(
     FitConfig(steps=3, precision=case["precision"]), OptimConfig(), AugmentConfig(spatial=1.0), (1.0,) * len(patch)
 )
-told = step_seconds(
-    spec, tuple(patch), batch, processor_speed(bf16=case["precision"] == "bf16"), update_flops(network, OptimConfig())
-)
+speed = processor_speed(bf16=case["precision"] == "bf16")
+told = step_seconds(spec, tuple(patch), batch, speed, update_flops(network, OptimConfig(), "cpu"))
 with tempfile.TemporaryDirectory() as folder:
     work = Workspace(pathlib.Path(folder), None, lambda figures, step: None, unseen)
     fit(Segmentation(network, DiceCE()), Same(), recipe, work, validate=None, name="unet")

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segpipe.nets.precision import fast_bf16, has_amx
+
 ORTHOGONAL = "orthogonal"
 """What a group of parameters is told: whether its updates are made orthogonal."""
 MOMENTUM = 0.95
@@ -16,6 +18,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 RMS = 0.2
 """Root mean square of an update at a rate of one: about that of AdamW."""
 TINY = 1e-7
+WIDE = 4
+"""How many times as long as it is high a matrix is from which on a CPU iterates on its Gram matrix instead."""
 MATRIX = 2
 """Axes of a weight that is no kernel."""
 MANY = 8
@@ -68,19 +72,60 @@ def between_features(shape: Sequence[int]) -> bool:
     return len(shape) > MATRIX and min(shape[:MATRIX]) >= MANY
 
 
-def flops(shape: Sequence[int]) -> int:
+def flops(shape: Sequence[int], device: str) -> int:
     """Return the operations (a multiplication and an addition are two) of making the update of a kernel orthogonal."""
     short, long = sorted((shape[0], math.prod(shape[1:])))
+    if _on_gram(short, long, device):
+        return 2 * 2 * short**2 * long + (4 * ROUNDS - 3) * 2 * short**3
     return ROUNDS * 2 * short**2 * (2 * long + short)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about U V^T of a matrix U S V^T (M, N), in bfloat16: singular values come to lie in 0.7 to 1.2."""
-    first, third, fifth = COEFFICIENTS
+    """Return about U V^T of a matrix U S V^T (M, N): singular values come to lie in 0.7 to 1.2.
+
+    In bfloat16 where that is fast; by the small Gram matrix in float32 where that is faster.
+    """
+    device = matrix.device.type
     wide = matrix.shape[0] <= matrix.shape[1]
-    x = (matrix if wide else matrix.T).bfloat16()
+    x = matrix if wide else matrix.T
     x = x / x.norm().clamp(min=TINY)
+    if _on_gram(x.shape[0], x.shape[1], device):
+        found = _by_gram(x)
+    else:
+        found = _iterated(x.bfloat16() if fast_bf16(device) else x)
+    return found if wide else found.T
+
+
+def _on_gram(short: int, long: int, device: str) -> bool:
+    """Tell whether the products of small matrices in float32 take less time than those of long ones in bfloat16."""
+    return device == "cpu" and not has_amx() and long >= WIDE * short
+
+
+def _iterated(x: Tensor) -> Tensor:
+    first, third, fifth = COEFFICIENTS
     for _ in range(ROUNDS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
-    return x if wide else x.T
+    return x
+
+
+def _by_gram(x: Tensor) -> Tensor:
+    """Return what the iteration gives, whose every round multiplies X from the left by a polynomial of X X^T.
+
+    The polynomials of all rounds are made from X X^T alone, which needs float32: a small eigenvalue that rounding
+    makes negative would grow.
+    """
+    gram = x @ x.T
+    whole = factor = _polynomial(gram)
+    for _ in range(1, ROUNDS):
+        gram = factor @ (gram @ factor)
+        factor = _polynomial(gram)
+        whole = factor @ whole
+    return whole @ x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    first, third, fifth = COEFFICIENTS
+    found = torch.addmm(gram, gram, gram, beta=third, alpha=fifth)
+    found.diagonal().add_(first)
+    return found

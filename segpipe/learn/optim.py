@@ -90,10 +90,10 @@ def _told_apart(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [part for part in parts if part["params"] or not part[ORTHOGONAL]]
 
 
-def update_flops(module: nn.Module, config: OptimConfig) -> int:
+def update_flops(module: nn.Module, config: OptimConfig, device: str) -> int:
     """Return the operations of an update that lies beside forward and backward pass: Muon's products of matrices."""
     shapes = [parameter.shape for parameter in module.parameters() if parameter.requires_grad]
-    return sum(flops(shape) for shape in shapes if between_features(shape)) if config.kind == "muon" else 0
+    return sum(flops(shape, device) for shape in shapes if between_features(shape)) if config.kind == "muon" else 0
 
 
 def _groups(parameters: Sequence[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:

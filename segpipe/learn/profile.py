@@ -16,7 +16,7 @@ from segpipe.learn.state import State
 from segpipe.learn.step import AUGMENTATION, BACKWARD, FORWARD, OPTIMISER, onto, train_step
 from segpipe.nets.compiled import compile_networks
 from segpipe.nets.layers import CHANNELS_LAST
-from segpipe.nets.precision import computing, has_amx, native_bf16, tune, uses_bf16
+from segpipe.nets.precision import computing, fast_bf16, has_amx, tune, uses_bf16
 
 DATA = "data"
 PARTS = (DATA, AUGMENTATION, FORWARD, BACKWARD, OPTIMISER)
@@ -168,7 +168,7 @@ def _conditions(task: nn.Module, recipe: Recipe, device: str) -> Iterator[str]:
     if ranks.world() > 1:
         yield f"{ranks.world()} processes"
     yield "bf16" if uses_bf16(recipe.fit.precision, device) else "fp32"
-    yield f"bf16 in hardware: {_yes(native_bf16(device))}"
+    yield f"fast bf16: {_yes(fast_bf16(device))}"
     if not device.startswith("cuda"):
         yield f"matrix unit (AMX): {_yes(has_amx())}"
     yield f"channels-last: {_yes(_channels_last(task))}"

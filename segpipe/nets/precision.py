@@ -36,17 +36,25 @@ def use_threads(count: int) -> None:
 
 
 def uses_bf16(precision: Precision, device: str) -> bool:
-    """Tell whether to compute in bfloat16; ``auto``: where the hardware multiplies it natively."""
+    """Tell whether to compute in bfloat16; ``auto``: where the hardware multiplies it faster than float32."""
     if precision != "auto":
         return precision == "bf16"
-    return native_bf16(device)
+    return fast_bf16(device)
 
 
-def native_bf16(device: str) -> bool:
-    """Tell whether the hardware multiplies bfloat16 by itself."""
+def fast_bf16(device: str) -> bool:
+    """Tell whether the hardware multiplies bfloat16 faster than float32.
+
+    AMD's processors with AVX-512 BF16 do. Intel's need their matrix unit, which a virtual machine may hide: without
+    it they multiply bfloat16 no faster, and convolve more slowly (benchmarks/number_format.py).
+    """
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported()) or has_amx()
+    return has_amx() or (bool(torch.cpu._is_avx512_bf16_supported()) and not _is_intel())
+
+
+def _is_intel() -> bool:
+    return "Intel" in str(torch.cpu.get_capabilities().get("cpu_name", ""))
 
 
 def has_amx() -> bool:

@@ -155,7 +155,7 @@ def _forecast(start: _Training, work: Workspace) -> None:
         work.tell(start.loaded.sentence)
     share, config = -(-start.plan.batch // ranks.world()), start.recipe.fit
     spec, patch = start.network.spec, start.plan.patch
-    update = update_flops(start.task, start.recipe.optim)
+    update = update_flops(start.task, start.recipe.optim, work.device)
     for line in expected(
         spec, patch, share, config.steps, precision=config.precision, device=work.device, update=update
     ):

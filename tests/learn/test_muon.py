@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segpipe.learn import muon
 from segpipe.learn.batches import PatchSampler
 from segpipe.learn.fit import fit
 from segpipe.learn.muon import ORTHOGONAL, Muon, orthogonal
@@ -18,7 +19,16 @@ STEPS = 5
 MUON = OptimConfig(kind="muon", learning_rate=1e-2, warmup_steps=2)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (16, 40), (40, 16)])
+@pytest.fixture(params=["fast bf16", "slow bf16", "matrix unit"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Decide as on each kind of processor, whatever this one is."""
+    monkeypatch.setattr(muon, "fast_bf16", lambda _device: request.param != "slow bf16")
+    monkeypatch.setattr(muon, "has_amx", lambda: request.param == "matrix unit")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize("shape", [(8, 8), (16, 40), (40, 16), (8, 80)])
 def test_an_update_is_the_nearest_orthogonal_matrix_but_for_the_size_of_its_singular_values(
     shape: tuple[int, int],
 ) -> None:
@@ -31,6 +41,20 @@ def test_an_update_is_the_nearest_orthogonal_matrix_but_for_the_size_of_its_sing
     assert inside.diagonal().min() > 0.6
     assert inside.diagonal().max() < 1.3
     assert (inside - inside.diagonal().diag()).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("rank", [1, 8, 32])
+def test_by_the_gram_matrix_a_gradient_of_hardly_any_directions_comes_out_as_in_float64(
+    monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(32, rank) @ torch.randn(rank, 320) + 1e-3 * torch.randn(32, 320)
+    monkeypatch.setattr(muon, "has_amx", lambda: False)
+    short_way = orthogonal(matrix)
+    monkeypatch.setattr(muon, "has_amx", lambda: True)
+    monkeypatch.setattr(muon, "fast_bf16", lambda _device: False)
+    exact = orthogonal(matrix.double())
+    assert (short_way - exact).norm() < 1e-3 * exact.norm()
 
 
 def both(kernel: tuple[int, ...], layout: torch.memory_format) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +73,7 @@ def both(kernel: tuple[int, ...], layout: torch.memory_format) -> tuple[torch.Te
     return ours.detach().flatten(1), theirs.detach()
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(
     ("kernel", "layout"),
     [
@@ -60,7 +85,7 @@ def both(kernel: tuple[int, ...], layout: torch.memory_format) -> tuple[torch.Te
 )
 def test_kernels_move_as_pytorch_moves_their_matrix(kernel: tuple[int, ...], layout: torch.memory_format) -> None:
     ours, theirs = both(kernel, layout)
-    # sums in another order, in bfloat16: a hundredth of an update
+    # sums in another order, and theirs in bfloat16: a hundredth of an update
     assert (ours - theirs).square().mean().sqrt() < 0.01 * STEPS * 0.01 * 0.2
 
 
@@ -108,6 +133,7 @@ def test_a_connection_that_never_had_a_gradient_does_not_move() -> None:
     assert torch.equal(kernel == before, ~kept)
 
 
+@pytest.mark.usefixtures("processor")
 def test_its_operations_are_those_that_torch_counts() -> None:
     network = task(widths=(8, 16)).network
     for parameter in network.parameters():
@@ -115,8 +141,8 @@ def test_its_operations_are_those_that_torch_counts() -> None:
     counter = FlopCounterMode(display=False)
     with counter:
         make_optimizer(network, MUON).step()
-    assert update_flops(network, MUON) == counter.get_total_flops()
-    assert update_flops(network, OptimConfig(kind="adamw")) == 0
+    assert update_flops(network, MUON, "cpu") == counter.get_total_flops()
+    assert update_flops(network, OptimConfig(kind="adamw"), "cpu") == 0
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_the_table_tells_shares_speed_and_conditions(sampler: PatchSampler) -> N
     assert sum(float(row[1].rstrip("%")) for row in rows.values()) == pytest.approx(200, abs=0.5)
     assert float(rows["total"][0]) == pytest.approx(found.total * 1e3, abs=0.06)
     assert "batch of 2, patch 8x8x8" in lines[0]
-    assert lines[-1].startswith(f"device cpu, {torch.get_num_threads()} threads, fp32, bf16 in hardware: ")
+    assert lines[-1].startswith(f"device cpu, {torch.get_num_threads()} threads, fp32, fast bf16: ")
     assert lines[-1].endswith("channels-last: yes, torch.compile: no")
     assert "bf16, " in list(measured(sampler, precision="bf16").lines())[-1]
 

@@ -20,11 +20,22 @@ def test_a_precision_that_is_wanted_is_taken(device: str) -> None:
     assert not uses_bf16("fp32", device)
 
 
-@pytest.mark.parametrize(("bf16", "amx"), [(False, False), (True, False), (False, True)])
-def test_auto_is_bf16_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+@pytest.mark.parametrize(
+    ("maker", "avx512_bf16", "amx", "fast"),
+    [
+        ("AMD EPYC", False, False, False),
+        ("AMD EPYC", True, False, True),
+        ("Intel Xeon", True, True, True),
+        ("Intel Xeon", True, False, False),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it_faster(
+    monkeypatch: pytest.MonkeyPatch, maker: str, avx512_bf16: bool, amx: bool, fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert uses_bf16("auto", "cpu") is (bf16 or amx)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": maker})
+    assert uses_bf16("auto", "cpu") is fast
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
