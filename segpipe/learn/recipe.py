@@ -20,7 +20,7 @@ class FitConfig(Section):
     seed: NonNegativeInt = 0
     """Decides first weights, patches and augmentation."""
     precision: Precision = "auto"
-    """`auto`: bfloat16 where the hardware multiplies it natively, else float32."""
+    """`auto`: bfloat16 where the hardware computes faster in it, else float32."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the running average of the weights, which is what is validated and kept."""
     keep: Literal["best", "last"] = "best"
