@@ -104,13 +104,18 @@ def plan(
     out: Out = None,
     pipeline: Pipeline = "full",
 ) -> None:
-    """Name every step of a run: found, or to make. Nothing is run."""
+    """Name every step of a run: found, or to make. Nothing is run; once data are prepared, all settings are checked."""
+    from segpipe.core.stage import Inputs  # noqa: PLC0415
     from segpipe.core.store import Store  # noqa: PLC0415
-    from segpipe.steps import load_pipeline, plan_steps  # noqa: PLC0415
+    from segpipe.steps import foresee, load_pipeline, plan_steps  # noqa: PLC0415
 
     _, loaded = read_config(config, settings, data, out)
-    for step in plan_steps(load_pipeline(pipeline), loaded, Store(loaded.run.store)):
+    steps = plan_steps(load_pipeline(pipeline), loaded, Store(loaded.run.store))
+    for step in steps:
         typer.echo(f"{step.title:<12} {step.fingerprint}  {'found' if step.found else 'to make'}")
+    there = Inputs({step.key: step.found for step in steps if step.found})
+    if there.get("preprocess"):
+        foresee([step for step in steps if not step.found], there)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from segpipe.latest import keepsakes, publish
 from segpipe.learn import ranks
 from segpipe.nets.precision import all_gpus, best_device, gpu_name, use_threads
 from segpipe.stages import STAGES, train
-from segpipe.steps import PipelineSpec, Step, inputs_of, load_pipeline, plan_steps
+from segpipe.steps import PipelineSpec, Step, foresee, inputs_of, load_pipeline, plan_steps
 from segpipe.tracking import NullTracker, Tracker, open_tracker
 
 
@@ -95,8 +95,7 @@ def _run_pipeline(spec: PipelineSpec, config: Config, told: Told, name: str, onl
             if stage == "ingest" and config.run.strict and stage in run.made:
                 _refuse_quarantine(run.made[stage])
             if stage == "preprocess" and stage in run.made:
-                for step in to_make:
-                    step.stage.foresee(step.settings, run.results)
+                foresee(to_make, run.results)
         well = True
     finally:
         tracker.end(keepsakes(run.results), well=well)

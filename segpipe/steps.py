@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from segpipe.config import Config
 from segpipe.core.errors import ConfigError
 from segpipe.core.section import Section
-from segpipe.core.stage import Artifact, Point, Stage, point_name, step_key
+from segpipe.core.stage import Artifact, Inputs, Point, Stage, point_name, step_key
 from segpipe.core.store import Store
 from segpipe.shipped import shipped, shipped_names
 from segpipe.stages import STAGES
@@ -130,3 +130,17 @@ def _seen(above: Sequence[Step], point: Point) -> dict[str, Step]:
         step_key(step.stage.name, {axis: v for axis, v in step.point.items() if axis not in point}): step
         for step in above
     }
+
+
+def foresee(to_make: Sequence[Step], there: Inputs) -> None:
+    """Refuse settings of steps to make that would fail when their turn comes, hours later.
+
+    Args:
+        to_make: The steps.
+        there: What is made; ingest and preprocess are among it.
+
+    Raises:
+        ConfigError: Settings do not fit the data.
+    """
+    for step in to_make:
+        step.stage.foresee(step.settings, there)

@@ -90,6 +90,9 @@ def test_a_slip_in_a_later_section_is_told_before_training(cohort: Path, tmp_pat
     assert words in done.err
     assert made(done.out) == {"ingest", "preprocess"}
     assert not (tmp_path / "train").exists()
+    planned = segpipe("plan", "--data", cohort, "-o", tmp_path, *SMALL, slip)
+    assert planned.code == 2
+    assert words in planned.err
 
 
 def test_a_slip_in_a_section_of_no_stage_that_is_run_does_no_harm(cohort: Path, tmp_path: Path) -> None:
