@@ -19,7 +19,7 @@ RMS = 0.2
 """Root mean square of an update at a rate of one: about that of AdamW."""
 TINY = 1e-7
 WIDE = 4
-"""How many times as long as it is high a matrix is from which on a CPU iterates on its Gram matrix instead."""
+"""How many times as long as it is high a matrix must be for a CPU to iterate on its Gram matrix instead."""
 MATRIX = 2
 """Axes of a weight that is no kernel."""
 MANY = 8
