@@ -67,9 +67,9 @@ def line(what: str, found: Mapping[str, np.ndarray]) -> str:
 
 def ways_of(matrix: Tensor) -> dict[str, Callable[[], object]]:
     return {
-        "in bf16": lambda: muon._iterated(matrix.bfloat16()),
-        "in fp32": lambda: muon._iterated(matrix),
-        "by its Gram matrix": lambda: muon._by_gram(matrix),
+        "in bf16": lambda: muon.iterated(matrix.bfloat16()),
+        "in fp32": lambda: muon.iterated(matrix),
+        "by its Gram matrix": lambda: muon.by_gram(matrix),
     }
 
 

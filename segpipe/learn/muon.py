@@ -90,9 +90,9 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = matrix if wide else matrix.T
     x = x / x.norm().clamp(min=TINY)
     if _on_gram(x.shape[0], x.shape[1], device):
-        found = _by_gram(x)
+        found = by_gram(x)
     else:
-        found = _iterated(x.bfloat16() if fast_bf16(device) else x)
+        found = iterated(x.bfloat16() if fast_bf16(device) else x)
     return found if wide else found.T
 
 
@@ -101,7 +101,8 @@ def _on_gram(short: int, long: int, device: str) -> bool:
     return device == "cpu" and not has_amx() and long >= WIDE * short
 
 
-def _iterated(x: Tensor) -> Tensor:
+def iterated(x: Tensor) -> Tensor:
+    """Return a matrix (M, N) of norm one, M <= N, after all rounds of the iteration, in its number format."""
     first, third, fifth = COEFFICIENTS
     for _ in range(ROUNDS):
         gram = x @ x.T
@@ -109,7 +110,7 @@ def _iterated(x: Tensor) -> Tensor:
     return x
 
 
-def _by_gram(x: Tensor) -> Tensor:
+def by_gram(x: Tensor) -> Tensor:
     """Return what the iteration gives, whose every round multiplies X from the left by a polynomial of X X^T.
 
     The polynomials of all rounds are made from X X^T alone, which needs float32: a small eigenvalue that rounding

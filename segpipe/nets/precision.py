@@ -50,16 +50,13 @@ def fast_bf16(device: str) -> bool:
     """
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return has_amx() or (bool(torch.cpu._is_avx512_bf16_supported()) and not _is_intel())
-
-
-def _is_intel() -> bool:
-    return "Intel" in str(torch.cpu.get_capabilities().get("cpu_name", ""))
+    processor = torch.cpu.get_capabilities()
+    return has_amx() or (processor.get("avx512_bf16", False) and "Intel" not in processor.get("cpu_name", ""))
 
 
 def has_amx() -> bool:
     """Tell whether the processor has a matrix unit."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def tune(device: str) -> None:

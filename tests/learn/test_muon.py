@@ -20,11 +20,10 @@ MUON = OptimConfig(kind="muon", learning_rate=1e-2, warmup_steps=2)
 
 
 @pytest.fixture(params=["fast bf16", "slow bf16", "matrix unit"])
-def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decide as on each kind of processor, whatever this one is."""
     monkeypatch.setattr(muon, "fast_bf16", lambda _device: request.param != "slow bf16")
     monkeypatch.setattr(muon, "has_amx", lambda: request.param == "matrix unit")
-    return str(request.param)
 
 
 @pytest.mark.usefixtures("processor")

@@ -32,9 +32,8 @@ def test_a_precision_that_is_wanted_is_taken(device: str) -> None:
 def test_auto_is_bf16_where_the_processor_multiplies_it_faster(
     monkeypatch: pytest.MonkeyPatch, maker: str, avx512_bf16: bool, amx: bool, fast: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": maker})
+    found = {"cpu_name": maker, "avx512_bf16": avx512_bf16, "amx_bf16": amx}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     assert uses_bf16("auto", "cpu") is fast
 
 
